@@ -1,0 +1,210 @@
+"""A DataFrame as a map's raw entries: the inverse of `map_frame`.
+
+Either the whole frame can be written or nothing is: every value is checked before the first byte is handed out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ebpf_magic.data.cells import Rows, row_label, to_raw
+from ebpf_magic.data.layout import Layout, bytes_layout, label
+from ebpf_magic.data.spec import MapSpec
+from ebpf_magic.errors import NoSuchNameError, UsageError
+
+Array = npt.NDArray[Any]
+
+PER_CPU = frozenset(("percpu_hash", "percpu_array", "lru_percpu_hash"))
+"""Map types that hold a value for each possible CPU."""
+
+
+def encode(spec: MapSpec | None, type: str, frame: pd.DataFrame, possible_cpus: int) -> tuple[bytes, bytes, int]:
+    """Pack a frame's rows as `map_frame` would have read them.
+
+    Parameters
+    ----------
+    spec : MapSpec, optional
+        Types of key and value; without them both must be bytes.
+    type : str
+        The map's type as libbpf names it.
+    frame : pandas.DataFrame
+        Index and columns as `map_frame` gives them, columns in any order. For a per-CPU map either one row for
+        each key, whose value goes to CPU 0 while the other CPUs become 0 (so that the sum is what the frame
+        says), or, with an index level "cpu" at the end, a row for each key and each CPU.
+    possible_cpus : int
+        The number of CPUs a per-CPU map has values for.
+
+    Returns
+    -------
+    keys, values : bytes
+        One entry behind the other; padding is zero.
+    count : int
+        The number of entries.
+
+    Raises
+    ------
+    UsageError
+        A column is missing or too many, a key stands twice, or a value does not fit; it names the column and the row.
+    """
+    name = spec.name if spec else ""
+    what = f"update map {name}".rstrip()
+    if not len(frame):
+        return b"", b"", 0
+    index, cpu = _split_cpu(spec, type, frame.index)
+    keys = _pack_keys(what, spec, index)
+    value_layout = _layout(spec.value if spec else None, frame.get("value"))
+    value_layout.check(name, "value")
+    values = _pack_values(what, value_layout, frame)
+    first, group = _distinct(what, keys, frame.index, cpu)
+    if type not in PER_CPU:
+        return keys.tobytes(), values.tobytes(), len(keys)
+    stride = -(-value_layout.dtype.itemsize // 8) * 8
+    buffer = np.zeros(len(first) * possible_cpus * stride, np.uint8)
+    cells = np.ndarray((len(first), possible_cpus), value_layout.dtype, buffer, 0, (possible_cpus * stride, stride))
+    where = np.zeros(len(keys), np.intp) if cpu is None else _cpus(what, frame.index, cpu, group, possible_cpus)
+    cells[group, where] = values
+    return keys[first].tobytes(), buffer.tobytes(), len(first)
+
+
+def encode_keys(spec: MapSpec | None, keys: Any) -> tuple[bytes, int]:
+    """Pack keys.
+
+    Parameters
+    ----------
+    spec : MapSpec, optional
+        The map; without one, keys are bytes.
+    keys : Index, iterable or one key
+        Numbers, texts or bytes; tuples for a struct of several fields. One number, text or tuple is one key.
+
+    Returns
+    -------
+    keys : bytes
+        One behind the other.
+    count : int
+        How many.
+
+    Raises
+    ------
+    UsageError
+        When one of them does not fit the key's type.
+    """
+    what = f"delete from map {spec.name}" if spec else "delete from a map"
+    layout = spec.key if spec else None
+    several = layout is not None and len(layout.columns) > 1
+    if not isinstance(keys, pd.Index):
+        if isinstance(keys, (str, bytes)) or not isinstance(keys, Iterable) or (several and isinstance(keys, tuple)):
+            keys = [keys]
+        keys = list(keys)
+        if not keys:
+            return b"", 0
+        keys = _tuples(what, layout, keys) if several and layout else pd.Index(keys, dtype=object)
+    if not len(keys):
+        return b"", 0
+    packed = _pack_keys(what, spec, keys)
+    return packed.tobytes(), len(packed)
+
+
+def _tuples(what: str, layout: Layout, keys: list[Any]) -> pd.MultiIndex:
+    wanted = len(layout.columns)
+    for number, key in enumerate(keys):
+        if not isinstance(key, (tuple, list)) or len(key) != wanted:
+            names = ", ".join(label(column, "key") for column in layout.columns)
+            raise UsageError(what, f"key {number} ({key!r}) is not a tuple of {wanted} ({names})")
+    return pd.MultiIndex.from_arrays([pd.Index(part, dtype=object) for part in zip(*keys, strict=True)])
+
+
+def _split_cpu(spec: MapSpec | None, type: str, index: pd.Index[Any]) -> tuple[pd.Index[Any], Array | None]:
+    """Take a last level "cpu" that is not the key's own off the index."""
+    wanted = len(spec.key.columns) if spec and spec.key else 1
+    if type in PER_CPU and index.nlevels == wanted + 1 and index.names[-1] == "cpu":
+        whole: Any = index
+        return whole.droplevel(-1), np.asarray(whole.get_level_values(-1))
+    return index, None
+
+
+def _layout(layout: Layout | None, column: Any) -> Layout:
+    """Without a type, values are bytes, all as long as the first."""
+    if layout is not None:
+        return layout
+    first = column.iloc[0] if isinstance(column, pd.Series) else column[0] if isinstance(column, pd.Index) else None
+    return bytes_layout(len(first) if isinstance(first, bytes) and first else 1)
+
+
+def _pack_keys(what: str, spec: MapSpec | None, index: pd.Index[Any]) -> Array:
+    layout = _layout(spec.key if spec else None, index)
+    layout.check(spec.name if spec else "", "key")
+    names = [label(column, "key") for column in layout.columns]
+    if index.nlevels != len(names):
+        raise UsageError(
+            what, f"its key has {len(names)} columns ({', '.join(names)}), the index has {index.nlevels} levels"
+        )
+    named = [name for name in index.names if name is not None]
+    if named and sorted(map(str, named)) != sorted(names):
+        raise UsageError(what, f"its key is {', '.join(names)}; the index is named {', '.join(map(str, index.names))}")
+    packed = np.zeros(len(index), layout.dtype)
+    for number, column in enumerate(layout.columns):
+        at = index.names.index(names[number]) if named else number
+        rows = Rows(what, names[number], index, are_keys=True)
+        _field(packed, column.path)[...] = _level(rows, column, index, at, layout)
+    return packed
+
+
+def _level(rows: Rows, column: Any, index: pd.Index[Any], at: int, layout: Layout) -> Array:
+    dtype = layout.dtype[column.path] if column.path else layout.dtype
+    return to_raw(rows, column, dtype, index.get_level_values(at))
+
+
+def _pack_values(what: str, layout: Layout, frame: pd.DataFrame) -> Array:
+    names = [label(column, "value") for column in layout.columns]
+    for name in names:
+        if name not in frame.columns:
+            has = ", ".join(map(str, frame.columns))
+            raise NoSuchNameError(what, f"the frame has no column {name!r}", f"It has: {has}.")
+    if not frame.columns.is_unique:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise UsageError(what, f"column {twice!r} stands twice in the frame")
+    for name in frame.columns:
+        if name not in names:
+            raise UsageError(what, f"the map has no field for column {name!r}", f"It has: {', '.join(names)}.")
+    packed = np.zeros(len(frame), layout.dtype)
+    for name, column in zip(names, layout.columns, strict=True):
+        dtype = layout.dtype[column.path] if column.path else layout.dtype
+        _field(packed, column.path)[...] = to_raw(Rows(what, name, frame.index), column, dtype, frame[name])
+    return packed
+
+
+def _field(packed: Array, path: str) -> Array:
+    return packed[path] if path else packed
+
+
+def _distinct(what: str, keys: Array, index: pd.Index[Any], cpu: Array | None) -> tuple[Array, Array]:
+    """Return the first row of each key, and each row's number among the keys; only CPUs may share a key."""
+    raw = np.empty(len(keys), object)
+    raw[:] = keys.view(f"V{keys.dtype.itemsize}").tolist()
+    group, found = pd.factorize(raw)
+    if cpu is None and len(found) < len(keys):
+        twice = int(np.flatnonzero(pd.Series(group).duplicated())[0])
+        raise UsageError(what, f"the key {row_label(index, twice)} stands twice in the frame")
+    first = np.empty(len(found), np.intp)
+    first[group[::-1]] = np.arange(len(keys))[::-1]
+    return first, group
+
+
+def _cpus(what: str, index: pd.Index[Any], cpu: Array, group: Array, possible_cpus: int) -> Array:
+    """Check that each key has each CPU once; return the CPUs as positions."""
+    wrong = np.flatnonzero(~np.isin(cpu, np.arange(possible_cpus)))
+    if len(wrong):
+        raise UsageError(what, f"row {row_label(index, int(wrong[0]))}: CPUs are 0 to {possible_cpus - 1}")
+    where = cpu.astype(np.intp)
+    given = np.bincount(group * possible_cpus + where, minlength=(group.max() + 1) * possible_cpus)
+    if (given != 1).any():
+        key, which = divmod(int(np.flatnonzero(given != 1)[0]), possible_cpus)
+        row = row_label(index, int(np.flatnonzero(group == key)[0]))
+        number = "no row" if given[key * possible_cpus + which] == 0 else "more than one row"
+        raise UsageError(what, f"the key of row {row} has {number} for CPU {which}")
+    return where

@@ -1,0 +1,202 @@
+"""Every error ebpf_magic raises.
+
+EbpfMagicError
+├── UsageError                what was asked cannot be meant: an option, an empty cell, a bad value
+│   └── NoSuchNameError       no such map, session, program or column (`.near` names likely ones)
+├── BuildError
+│   ├── ToolchainError        clang, libbpf's headers or the kernel's BTF are missing
+│   └── CompileError          clang refused the cell (`.line`, `.column`, `.log`)
+├── HostError                 the place where programs run
+│   ├── NoHostError           no host can run a program here; says what is missing for each
+│   ├── AgentError            the agent died, went silent or sent what is not the protocol
+│   └── AgentTimeoutError     a call passed its deadline
+├── KernelError               the kernel said no (`.errno`)
+│   ├── NotPermittedError     a capability is missing, or lockdown forbids it
+│   ├── VerifierError         the verifier rejected a program (`.line`, `.log`, `.program`)
+│   ├── LoadError             anything else that stopped an object from loading
+│   ├── AttachError           no such target, or the kernel refused it (`.near`)
+│   └── MapError              a map operation failed
+├── UnsupportedError          a program or map kind that ebpf_magic does not offer yet
+├── GuardError                the guard refused or stopped a program
+├── StoppedError              the session has ended and what was asked for needs it running
+└── BtfError                  type information is damaged (in data/elf.py; also a ValueError)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class EbpfMagicError(Exception):
+    """Base of all errors: what was tried, why it failed, and what to do now.
+
+    Parameters
+    ----------
+    what : str
+        What was tried, and on what: ``attach tracepoint syscalls/sys_enter_opnat``.
+    why : str
+        The cause, in one sentence.
+    hint : str
+        What to do now; empty when there is nothing to add.
+    near : sequence of str
+        Names that exist and resemble the one that does not.
+    line, column : int, optional
+        Position in the user's cell, counted from 1.
+    log : str
+        The complete log of the tool or kernel, for reading at leisure.
+    errno : int, optional
+        The kernel's error number.
+    program, target : str, optional
+        The program and the attach target concerned.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        why: str = "",
+        hint: str = "",
+        *,
+        near: Sequence[str] = (),
+        line: int | None = None,
+        column: int | None = None,
+        log: str = "",
+        errno: int | None = None,
+        program: str | None = None,
+        target: str | None = None,
+        excerpt: str = "",
+    ) -> None:
+        self.what = what
+        self.why = why
+        self.hint = hint
+        self.near = list(near)
+        self.line = line
+        self.column = column
+        self.log = log
+        self.errno = errno
+        self.program = program
+        self.target = target
+        self.excerpt = excerpt
+        super().__init__(what, why)
+
+    def __str__(self) -> str:
+        text = f"{self.what}: {self.why}" if self.why else self.what
+        if self.near:
+            text += f" (near: {', '.join(self.near)})"
+        if self.excerpt:
+            text += f"\n{self.excerpt}"
+        if self.hint:
+            text += f"\n{self.hint}"
+        return text
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the message alone, since the frames in between are ours and not the user's."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class UsageError(EbpfMagicError):
+    """What was asked cannot be meant."""
+
+
+class NoSuchNameError(UsageError):
+    """No such map, session, program or column."""
+
+
+class BuildError(EbpfMagicError):
+    """A cell did not become an object."""
+
+
+class ToolchainError(BuildError):
+    """Something needed for compiling is missing."""
+
+
+class CompileError(BuildError):
+    """The compiler refused the cell."""
+
+
+class HostError(EbpfMagicError):
+    """The place where programs run failed."""
+
+
+class NoHostError(HostError):
+    """No host can run a program here."""
+
+
+class AgentError(HostError):
+    """The agent died, went silent, or broke the protocol."""
+
+
+class AgentTimeoutError(AgentError):
+    """A call passed its deadline; the agent was ended."""
+
+
+class KernelError(EbpfMagicError):
+    """The kernel said no."""
+
+
+class NotPermittedError(KernelError):
+    """A capability is missing, or lockdown forbids it."""
+
+
+class VerifierError(KernelError):
+    """The verifier rejected a program."""
+
+
+class LoadError(KernelError):
+    """The object could not be loaded."""
+
+
+class AttachError(KernelError):
+    """A program could not be attached."""
+
+
+class MapError(KernelError):
+    """A map operation failed."""
+
+
+class UnsupportedError(EbpfMagicError):
+    """A program or map kind that is not offered yet."""
+
+
+class GuardError(EbpfMagicError):
+    """The guard refused a program, or stopped it."""
+
+
+class StoppedError(EbpfMagicError):
+    """The session has ended."""
+
+
+_BY_KIND: dict[str, type[EbpfMagicError]] = {
+    "usage": UsageError,
+    "permission": NotPermittedError,
+    "verifier": VerifierError,
+    "load": LoadError,
+    "attach": AttachError,
+    "map": MapError,
+    "unsupported": UnsupportedError,
+    "guard": GuardError,
+    "gone": StoppedError,
+    "host": AgentError,
+}
+
+
+def from_wire(error: Mapping[str, Any], log: str = "") -> EbpfMagicError:
+    """Make the exception for an error the agent reported; an unknown kind becomes a HostError."""
+    kind = _BY_KIND.get(str(error.get("kind")), HostError)
+    near = error.get("near")
+    errno = error.get("errno")
+
+    def text(key: str) -> str:
+        value = error.get(key)
+        return value if isinstance(value, str) else ""
+
+    return kind(
+        text("what") or "the agent reported an error",
+        text("why"),
+        text("hint"),
+        near=[str(name) for name in near] if isinstance(near, list) else (),
+        errno=errno if isinstance(errno, int) else None,
+        program=text("program") or None,
+        target=text("target") or None,
+        log=log,
+    )
