@@ -1,0 +1,1 @@
+"""The kernel side: a process of its own that loads, attaches and reads; standard library and ctypes only."""

@@ -1,0 +1,41 @@
+"""The agent's process: serves the socket (or byte stream) on descriptor 0 until its other end is gone."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import socket
+import stat
+import sys
+from types import FrameType
+
+from .server import serve
+from .wire import Channel
+
+
+def main() -> int:
+    """Serve descriptor 0; on SIGTERM and SIGHUP clean up as well."""
+    faulthandler.enable()  # libbpf does not survive every damaged object: then at least stderr says where it was
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGHUP, _end)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Away from 0 to 2, so that no later open() ends up there and nothing printed ends up in the protocol.
+    fd = os.dup(0)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.close(null)
+    os.set_inheritable(fd, False)
+    os.set_blocking(fd, False)
+    if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+        return serve(Channel(read_fd=fd, write_fd=fd))
+    return serve(Channel(sock=socket.socket(fileno=fd)))
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,316 @@
+"""What the agent holds, and the verbs that work on it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import bpf, cpus, machine, maps, objects, privileges, programs, tracefs, wire
+from .fault import Fault, from_errno
+from .libbpf import Library
+from .objects import LoadedMap
+from .sessions import Session, detach_all
+from .trace_log import TraceLog, sweep
+
+if TYPE_CHECKING:
+    from .server import Request
+
+
+class Reply(NamedTuple):
+    """What a verb answers: fields, payload, and descriptors of maps."""
+
+    fields: dict[str, Any]
+    payload: Sequence[wire.Buffer] = ()
+    fds: Sequence[int] = ()
+
+
+class Agent:
+    """Sessions, maps and measured hook costs; `close` takes everything out of the kernel."""
+
+    def __init__(self, library: Library, passes_fds: bool) -> None:
+        self._library = library
+        self._passes_fds = passes_fds
+        self._possible_cpus = cpus.possible()
+        self._sessions: dict[str, Session] = {}
+        self._handles = itertools.count(1)
+        self._stats_fd = -1
+        self._stats_problem = ""
+        self._hook_ns: dict[str, float | None] = {}
+        self._tracefs_problem = tracefs.ensure_tracing()
+        tracing = tracefs.tracing()
+        if tracing:
+            sweep(tracing)
+        names = (
+            "hello btf load attach detach close status stats calibrate read update delete clear log run features list"
+        )
+        self.verbs: dict[str, Callable[[Request], Reply]] = {name: getattr(self, f"_{name}") for name in names.split()}
+
+    # What the server's clock asks
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether any session needs the clock."""
+        return any(session.state != "detached" for session in self._sessions.values())
+
+    def next_deadline_ns(self) -> int | None:
+        """When the next --for ends (CLOCK_MONOTONIC)."""
+        return min((session.deadline_ns for session in self._sessions.values() if session.deadline_ns), default=None)
+
+    def tick(self) -> None:
+        """Hold the limits, and empty the logs before the kernel overwrites them."""
+        for session in list(self._sessions.values()):
+            ended = session.enforce()
+            if ended:
+                session.detach(*ended)
+            elif session.log is not None and session.state == "attached":
+                session.log.collect()
+        self._adjust_stats()
+
+    def close(self) -> None:
+        """Take everything out of the kernel."""
+        sessions, self._sessions = list(self._sessions.values()), {}
+        detach_all(sessions)
+        for session in sessions:
+            session.close()
+        self._adjust_stats()
+
+    # The verbs
+
+    def _hello(self, request: Request) -> Reply:
+        problem = programs.try_loading(self._library)
+        return Reply(
+            {
+                "protocol": wire.PROTOCOL,
+                **machine.describe(),
+                "libbpf": self._library.version,
+                "uid": os.getuid(),
+                "pid": os.getpid(),
+                "capabilities": privileges.effective(),
+                "load_problem": problem,
+                "tracefs_problem": self._tracefs_problem,
+            }
+        )
+
+    def _btf(self, request: Request) -> Reply:
+        try:
+            with open("/sys/kernel/btf/vmlinux", "rb") as btf:
+                return Reply({}, [btf.read()])
+        except OSError as error:
+            raise Fault(
+                "load", "read the kernel's BTF", str(error), "It needs CONFIG_DEBUG_INFO_BTF.", errno=error.errno
+            ) from None
+
+    def _load(self, request: Request) -> Reply:
+        token = request.text("session")
+        if token in self._sessions:
+            raise Fault("usage", f"load session {token}", "there is one of that name")
+        limits = objects.Limits(request.flag("allow_change"), request.integer("map_budget_bytes"), self._possible_cpus)
+        reuse = {name: self._map(handle)[1] for name, handle in request.texts("reuse").items()}
+        max_cpu, for_s = request.number("max_cpu"), request.number("for_s")
+        loaded = objects.load(self._library, request.payload, request.text("name"), limits, reuse)
+        session = Session(loaded, max_cpu or float("inf"), for_s)
+        session.maps = {f"m{next(self._handles)}": item for item in loaded.maps}
+        self._sessions[token] = session
+        try:
+            notes = self._prepare(session)
+            fds = [item.fd for item in loaded.maps] if self._passes_fds and request.flag("pass_fds") else []
+            if len(fds) > wire.MAX_FDS:
+                raise Fault("unsupported", "load the object", f"{len(fds)} maps are more than {wire.MAX_FDS}")
+            fields = {
+                "programs": loaded.describe_programs(),
+                "maps": [_describe(handle, item) for handle, item in session.maps.items()],
+                "open_ns": loaded.open_ns,
+                "load_ns": loaded.load_ns,
+                "notes": notes,
+            }
+        except BaseException:
+            del self._sessions[token]
+            session.close()
+            raise
+        return Reply(fields, fds=fds)
+
+    def _attach(self, request: Request) -> Reply:
+        session = self._session(request)
+        targets = request.texts("targets")
+        for name in targets:
+            session.program(name)
+        began = time.monotonic_ns()
+        made = session.attach(targets)
+        took = time.monotonic_ns() - began
+        rows = [{"program": link.program, "target": link.target, "kind": link.kind} for link in made]
+        return Reply({"links": rows, "attach_ns": took})
+
+    def _detach(self, request: Request) -> Reply:
+        began = time.monotonic_ns()
+        self._session(request).detach()
+        self._adjust_stats()
+        return Reply({"detach_ns": time.monotonic_ns() - began})
+
+    def _close(self, request: Request) -> Reply:
+        session = self._sessions.pop(request.text("session"), None)
+        if session is not None:
+            session.close()
+            self._adjust_stats()
+        return Reply({})
+
+    def _status(self, request: Request) -> Reply:
+        rows = {
+            token: {"state": session.state, "reason": session.reason, "message": session.message}
+            for token, session in self._sessions.items()
+        }
+        return Reply({"sessions": rows})
+
+    def _stats(self, request: Request) -> Reply:
+        time_ns, rows = self._session(request).stats()
+        rows = [{**row, "hook_ns": self._hook_ns.get(row["kind"])} for row in rows]
+        return Reply({"time_ns": time_ns, "programs": rows})
+
+    def _calibrate(self, request: Request) -> Reply:
+        from . import calibrate
+
+        wanted = request.names("kinds")
+        for kind in wanted:
+            if kind not in self._hook_ns:
+                self._hook_ns[kind] = calibrate.hook_ns(self._library, kind)
+        return Reply({"hook_ns": {kind: self._hook_ns[kind] for kind in wanted}})
+
+    def _read(self, request: Request) -> Reply:
+        _, item = self._map(request.text("map"))
+        snapshot = _map_call(
+            item, "read", lambda: maps.read(item.fd, item.info, self._possible_cpus, request.flag("delete"))
+        )
+        fields = {
+            "count": snapshot.count,
+            "read": snapshot.read,
+            "began_ns": snapshot.began_ns,
+            "ended_ns": snapshot.ended_ns,
+            "restarts": snapshot.restarts,
+            "key_bytes": len(snapshot.keys),
+            "value_bytes": len(snapshot.values),
+        }
+        return Reply(fields, [snapshot.keys, snapshot.values])
+
+    def _update(self, request: Request) -> Reply:
+        _, item = self._map(request.text("map"))
+        count, flags = request.integer("count"), request.integer("flags", 0)
+        split = count * item.info.key_size
+        keys, values = request.payload[:split], request.payload[split:]
+        _map_call(
+            item, "update", lambda: maps.update(item.fd, item.info, self._possible_cpus, keys, values, count, flags)
+        )
+        return Reply({})
+
+    def _delete(self, request: Request) -> Reply:
+        _, item = self._map(request.text("map"))
+        count = request.integer("count")
+        return Reply(
+            {"deleted": _map_call(item, "delete from", lambda: maps.delete(item.fd, item.info, request.payload, count))}
+        )
+
+    def _clear(self, request: Request) -> Reply:
+        _, item = self._map(request.text("map"))
+        _map_call(item, "clear", lambda: maps.clear(item.fd, item.info, self._possible_cpus))
+        return Reply({})
+
+    def _log(self, request: Request) -> Reply:
+        session = self._session(request)
+        lines, dropped = session.log.take() if session.log is not None else ([], 0)
+        return Reply({"lines": lines, "dropped": dropped})
+
+    def _run(self, request: Request) -> Reply:
+        session = self._session(request)
+        program = session.program(request.text("program"))
+        if session.state == "detached":
+            raise Fault("gone", f"run {program.label}", "the session's programs are out of the kernel")
+        split = request.integer("ctx_bytes")
+        ctx, data = bytes(request.payload[:split]), bytes(request.payload[split:])
+        result = programs.run(
+            self._library, session.object.fd(program), program, ctx, data, request.integer("repeat", 1)
+        )
+        fields = {
+            "retval": result.retval,
+            "duration_ns": result.duration_ns,
+            "ctx_bytes": len(result.ctx),
+            "data_bytes": len(result.data),
+        }
+        return Reply(fields, [result.ctx, result.data])
+
+    def _features(self, request: Request) -> Reply:
+        from . import features
+
+        return Reply({"checks": features.checks(self._library)})
+
+    def _list(self, request: Request) -> Reply:
+        from . import kernel_list
+
+        return Reply(kernel_list.everything())
+
+    # Helpers
+
+    def _session(self, request: Request) -> Session:
+        token = request.text("session")
+        if token not in self._sessions:
+            raise Fault("gone", f"session {token}", "there is none of that name")
+        return self._sessions[token]
+
+    def _map(self, handle: str) -> tuple[Session, LoadedMap]:
+        for session in self._sessions.values():
+            if handle in session.maps:
+                return session, session.maps[handle]
+        raise Fault("gone", f"map {handle}", "its session is closed")
+
+    def _prepare(self, session: Session) -> list[str]:
+        """Statistics and the log of a new session; what of it is not to be had."""
+        notes = []
+        self._adjust_stats()
+        if self._stats_problem:
+            notes.append(f"no run statistics, and so no --max-cpu: {self._stats_problem}")
+        if session.object.prints:
+            tracing = tracefs.tracing()
+            try:
+                if tracing is None:
+                    raise FileNotFoundError(self._tracefs_problem)
+                session.log = TraceLog(tracing)
+            except OSError as error:
+                notes.append(f"bpf_printk lines are not shown: {error}")
+        return notes
+
+    def _adjust_stats(self) -> None:
+        """Run statistics are on as long as any session can run."""
+        if self.is_watching and self._stats_fd < 0 and not self._stats_problem:
+            try:
+                self._stats_fd = bpf.enable_stats()
+            except OSError as error:
+                self._stats_problem = str(error)
+        elif not self.is_watching and self._stats_fd >= 0:
+            os.close(self._stats_fd)
+            self._stats_fd = -1
+
+
+def _describe(handle: str, item: LoadedMap) -> dict[str, Any]:
+    info = item.info
+    return {
+        "handle": handle,
+        "name": item.name,
+        "type": info.type_name,
+        "type_id": info.type,
+        "key_size": info.key_size,
+        "value_size": info.value_size,
+        "max_entries": info.max_entries,
+        "flags": info.flags,
+        "id": info.id,
+        "memory_bytes": item.memory_bytes,
+        "internal": item.internal,
+    }
+
+
+def _map_call(item: LoadedMap, verb: str, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except OSError as error:
+        fault = from_errno("map", f"{verb} map {item.name}", error.errno or 0)
+        fault.fields["why"] = error.strerror or str(error)
+        raise fault from None

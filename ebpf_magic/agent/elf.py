@@ -1,0 +1,94 @@
+"""What the agent itself reads in ELF files: instructions of a BPF object, function symbols of a program or library."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_SYMBOL = struct.Struct("<IBBHQQ")
+_INSN = struct.Struct("<BBhi")
+_SHT_SYMTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 8, 11
+_SHF_EXECINSTR = 4
+_STT_FUNC, _STT_GNU_IFUNC = 2, 10
+_CALL = 0x85  # BPF_JMP | BPF_CALL
+_MAX_SECTIONS = 1 << 16
+
+
+class DamagedElf(Exception):
+    """The file is not a little-endian ELF64, or it points outside of itself."""
+
+
+class Section(NamedTuple):
+    """One section: its name, and where its bytes are."""
+
+    name: str
+    type: int
+    flags: int
+    offset: int
+    size: int
+    link: int
+
+
+def sections(data: memoryview) -> list[Section]:
+    """Sections of an ELF file."""
+    if len(data) < _HEADER.size or bytes(data[:6]) != b"\x7fELF\x02\x01":
+        raise DamagedElf("not a little-endian 64-bit ELF file")
+    header = _HEADER.unpack_from(data)
+    start, entry, count, names_index = header[6], header[11], header[12], header[13]
+    if count > _MAX_SECTIONS or (count and (entry != _SECTION.size or start + count * entry > len(data))):
+        raise DamagedElf("the section table lies outside of the file")
+    raw = [_SECTION.unpack_from(data, start + index * entry) for index in range(count)]
+    if count and names_index >= count:
+        raise DamagedElf("the section names are missing")
+    for _, kind, _, _, offset, size, *_ in raw:
+        if kind != _SHT_NOBITS and offset + size > len(data):
+            raise DamagedElf("a section lies outside of the file")
+    names = raw[names_index] if count else None
+    table = bytes(data[names[4] : names[4] + names[5]]) if names else b""
+    return [
+        Section(_text(table, name), kind, flags, offset, 0 if kind == _SHT_NOBITS else size, link)
+        for name, kind, flags, _, offset, size, link, *_ in raw
+    ]
+
+
+def helper_calls(data: memoryview) -> dict[int, str]:
+    """Helpers (by number) that any executable section of a BPF object calls, each with one section that does."""
+    found: dict[int, str] = {}
+    for section in sections(data):
+        if section.flags & _SHF_EXECINSTR:
+            code = data[section.offset : section.offset + section.size // _INSN.size * _INSN.size]
+            for opcode, registers, _, immediate in _INSN.iter_unpack(code):
+                if opcode == _CALL and registers >> 4 == 0:  # src_reg 0: a helper; 1: a subprogram; 2: a kfunc
+                    found.setdefault(immediate, section.name)
+    return found
+
+
+def undefined_symbols(data: memoryview) -> set[str]:
+    """Names the object takes from elsewhere: kfuncs, among others."""
+    return {name for name, _, defined in _symbols(data) if not defined}
+
+
+def function_names(data: memoryview) -> set[str]:
+    """Functions a program or library defines."""
+    return {name for name, kind, defined in _symbols(data) if defined and kind in (_STT_FUNC, _STT_GNU_IFUNC)}
+
+
+def _symbols(data: memoryview) -> Iterator[tuple[str, int, bool]]:
+    """Name, type, and whether it is defined here, of every symbol."""
+    found = sections(data)
+    for section in found:
+        if section.type in (_SHT_SYMTAB, _SHT_DYNSYM) and section.link < len(found):
+            strings = found[section.link]
+            table = bytes(data[strings.offset : strings.offset + strings.size])
+            code = data[section.offset : section.offset + section.size // _SYMBOL.size * _SYMBOL.size]
+            for name, info, _, index, _, _ in _SYMBOL.iter_unpack(code):
+                if name:
+                    yield _text(table, name), info & 15, index != 0
+
+
+def _text(table: bytes, offset: int) -> str:
+    end = table.find(b"\0", offset)
+    return table[offset : end if end >= 0 else len(table)].decode(errors="replace")

@@ -1,0 +1,145 @@
+"""What may be loaded at all: the checks between opening an object and loading it.
+
+Each refusal says the figure, the limit, and the option that raises it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import elf, kinds, maps, near
+from .fault import Fault
+
+if TYPE_CHECKING:
+    from .objects import MapSpec, Program
+
+_ALLOW = "--allow-change (allow_change=True) permits it"
+
+
+def check_programs(programs: list[Program], data: memoryview, calls: dict[int, str], allow_change: bool) -> None:
+    """Refuse unknown sections, what changes behaviour, and kinds that are not offered."""
+    for program in programs:
+        if program.type == 0:
+            raise _unknown_section(program)
+    if not allow_change:
+        _check_harmless(programs, data, calls)
+    for program in programs:
+        if not program.kind:
+            raise Fault(
+                "unsupported",
+                f"load {program.label}",
+                f"{program.section.partition('/')[0]} programs ({program.type_name}) are not offered yet",
+                f"Offered: {', '.join(kinds.SECTIONS)}.",
+                program=program.name,
+            )
+    _check_btf_tracepoints(programs)
+
+
+def check_maps(specs: list[MapSpec]) -> None:
+    """Refuse map kinds that are not offered, and maps that would outlive the session."""
+    for spec in specs:
+        what = f"load map {spec.name}"
+        if spec.type_name not in kinds.MAPS:
+            raise Fault(
+                "unsupported",
+                what,
+                f"maps of kind {spec.type_name} are not offered yet",
+                f"Offered: {', '.join(sorted(kinds.MAPS))}.",
+            )
+        if spec.pinned:
+            raise Fault("unsupported", what, "pinned maps are not offered yet", "Leave `pinning` out.")
+
+
+def check_budget(specs: list[MapSpec], budget_bytes: int, possible_cpus: int) -> None:
+    """Refuse maps that could together take more kernel memory than the budget."""
+    total = sum(spec.memory_bytes for spec in specs)
+    if total <= budget_bytes:
+        return
+    largest = max(specs, key=lambda spec: spec.memory_bytes)
+    cpus = f" (on {possible_cpus} possible CPUs)" if largest.type_name in maps.PER_CPU else ""
+    raise Fault(
+        "guard",
+        "load maps",
+        f"they could take {_size(total)} of kernel memory, the budget is {_size(budget_bytes)}; "
+        f"the largest is {largest.name}: {largest.type_name} of {largest.max_entries:,} entries, "
+        f"{_size(largest.memory_bytes)}{cpus}",
+        f"Make it smaller, or allow more: --map-budget {_rounded_up(total)}.",
+    )
+
+
+def _check_harmless(programs: list[Program], data: memoryview, called: dict[int, str]) -> None:
+    for program in programs:
+        if kinds.changes_behaviour(program.type, program.attach_type):
+            raise Fault(
+                "guard",
+                f"load {program.label}",
+                f"{program.section.partition('/')[0]} programs can change what the machine does",
+                f"If that is meant, {_ALLOW}.",
+                program=program.name,
+            )
+    helpers = kinds.CHANGING_HELPERS
+    calls = [(helpers[number], section) for number, section in called.items() if number in helpers]
+    calls += [(name, "a program") for name in sorted(elf.undefined_symbols(data) & kinds.CHANGING_KFUNCS)]
+    if calls:
+        helper, section = calls[0]
+        names = [program.name for program in programs if program.section == section]
+        where = f'SEC("{section}")' if names else section
+        raise Fault(
+            "guard",
+            f"load {programs[0].label if len(programs) == 1 else 'the programs'}",
+            f"{where} calls {helper}(), which can change what the machine does",
+            f"If that is meant, {_ALLOW}.",
+            program=names[0] if len(names) == 1 else None,
+        )
+
+
+def _unknown_section(program: Program) -> Fault:
+    known = {example.partition("/")[0]: example for example in kinds.section_examples()}
+    examples = ", ".join(known.values())
+    return Fault(
+        "load",
+        f"load program {program.name}",
+        f'unknown section SEC("{program.section}")',
+        f"Known sections: {examples}.",
+        near=[known[name] for name in near.close(program.section.partition("/")[0], known)],
+        program=program.name,
+        target=program.section,
+    )
+
+
+def _check_btf_tracepoints(programs: list[Program]) -> None:
+    """Check tp_btf names, which are resolved while loading: there libbpf only says -3."""
+    wanted = [program for program in programs if program.kind == "tp_btf"]
+    names = near.raw_tracepoint_names() if wanted else set()
+    for program in wanted:
+        name = program.section.partition("/")[2]
+        what = f"attach {program.section}"
+        if not names:
+            raise Fault(
+                "load",
+                what,
+                "this kernel has no BTF (/sys/kernel/btf/vmlinux)",
+                "Use raw_tp instead.",
+                program=program.name,
+                target=name,
+            )
+        if name not in names:
+            raise Fault(
+                "attach",
+                what,
+                "no such tracepoint" if name else "the section names no tracepoint",
+                near=near.close(name, names),
+                program=program.name,
+                target=name,
+            )
+
+
+def _size(count: int) -> str:
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= factor:
+            return f"{count / factor:,.1f} {unit}"
+    return f"{count} bytes"
+
+
+def _rounded_up(count: int) -> str:
+    return f"{-(-count >> 20)}M" if count < 1 << 30 else f"{-(-count >> 30)}G"

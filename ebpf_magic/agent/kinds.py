@@ -1,0 +1,85 @@
+"""Program and map kinds: which there are, which are offered, and which can change what the machine does."""
+
+from __future__ import annotations
+
+from . import maps
+
+KPROBE, TRACEPOINT, PERF_EVENT, RAW_TRACEPOINT, TRACING, SYSCALL = 2, 5, 7, 17, 26, 31
+SCHED_CLS, XDP, CGROUP_SKB, LSM = 3, 6, 8, 29
+TRACE_RAW_TP, TRACE_FENTRY, MODIFY_RETURN, LSM_MAC, TRACE_ITER = 23, 24, 26, 27, 28
+
+# Attach kind: how its section is written.
+SECTIONS = {
+    "tracepoint": ("tracepoint/CATEGORY/NAME", "tp/CATEGORY/NAME"),
+    "raw_tp": ("raw_tp/NAME", "raw_tracepoint/NAME"),
+    "tp_btf": ("tp_btf/NAME",),
+    "uprobe": ("uprobe/PATH:FUNCTION",),
+    "uretprobe": ("uretprobe/PATH:FUNCTION",),
+    "perf_event": ("perf_event",),
+    "syscall": ("syscall",),
+}
+_UPROBES = {"uprobe": "uprobe", "uprobe.s": "uprobe", "uretprobe": "uretprobe", "uretprobe.s": "uretprobe"}
+_BY_TYPE = {TRACEPOINT: "tracepoint", RAW_TRACEPOINT: "raw_tp", PERF_EVENT: "perf_event", SYSCALL: "syscall"}
+# What attaching needs; loading needs BPF, and PERFMON where it traces.
+CAPABILITIES = {
+    "tracepoint": ("BPF", "PERFMON", "DAC_READ_SEARCH"),
+    "raw_tp": ("BPF", "PERFMON"),
+    "tp_btf": ("BPF", "PERFMON"),
+    "uprobe": ("BPF", "PERFMON", "SYS_ADMIN"),  # perf_event_open wants it for uprobes
+    "uretprobe": ("BPF", "PERFMON", "SYS_ADMIN"),
+    "perf_event": ("BPF", "PERFMON"),
+    "syscall": ("BPF",),
+}
+
+MAPS = frozenset({"hash", "array", "percpu_hash", "percpu_array", "lru_hash", "lru_percpu_hash"})
+
+# sched_cls, sched_act, xdp, cgroup_skb, cgroup_sock, lwt_in, lwt_out, lwt_xmit, sock_ops, sk_skb, cgroup_device,
+# sk_msg, cgroup_sock_addr, lwt_seg6local, lirc_mode2, sk_reuseport, flow_dissector, cgroup_sysctl,
+# raw_tracepoint_writable, cgroup_sockopt, struct_ops, ext, lsm, sk_lookup, netfilter
+_CHANGING_TYPES = frozenset({3, 4, 6, 8, 9, *range(10, 17), 18, 19, 20, 21, 22, 23, 24, 25, 27, 28, 29, 30, 32})
+CHANGING_HELPERS = {
+    36: "bpf_probe_write_user",
+    58: "bpf_override_return",
+    109: "bpf_send_signal",
+    117: "bpf_send_signal_thread",
+    166: "bpf_sys_bpf",  # may load and attach what this guard would have refused
+}
+CHANGING_KFUNCS = frozenset(
+    {"bpf_send_signal_task", "bpf_sock_destroy", "bpf_set_dentry_xattr", "bpf_remove_dentry_xattr"}
+)
+PRINT_HELPERS = frozenset({6, 177})  # bpf_trace_printk, bpf_trace_vprintk
+
+
+def attach_kind(program_type: int, attach_type: int, section: str) -> str | None:
+    """Attach kind of a program; None when it is not offered yet."""
+    if program_type == TRACING:
+        return "tp_btf" if attach_type == TRACE_RAW_TP else None
+    if program_type == KPROBE:
+        return _UPROBES.get(section.partition("/")[0])
+    return _BY_TYPE.get(program_type)
+
+
+def changes_behaviour(program_type: int, attach_type: int) -> bool:
+    """Whether a program of that type can change what the machine does, whatever it calls."""
+    return program_type in _CHANGING_TYPES or (program_type == TRACING and attach_type == MODIFY_RETURN)
+
+
+def section_examples() -> list[str]:
+    """How sections of the offered kinds are written."""
+    return [example for examples in SECTIONS.values() for example in examples]
+
+
+def map_memory_bytes(type_name: str, key_size: int, value_size: int, max_entries: int, possible_cpus: int) -> int:
+    """Kernel memory a map can come to take; per-CPU maps count every possible CPU.
+
+    Source: ``htab_map_mem_usage`` and ``array_map_mem_usage`` of the kernel.
+    """
+    key, value = (key_size + 7) // 8 * 8, (value_size + 7) // 8 * 8
+    per_cpu = type_name in maps.PER_CPU
+    if type_name in maps.ARRAYS:
+        return max_entries * (value * possible_cpus + 8 if per_cpu else value)
+    buckets = 1 << max(max_entries - 1, 0).bit_length()
+    element = 48 + key + (8 + value * possible_cpus if per_cpu else value)
+    # A hash that is no LRU keeps one spare element a CPU.
+    spare = 0 if type_name.startswith("lru") or per_cpu else possible_cpus
+    return buckets * 16 + (max_entries + spare) * element

@@ -1,0 +1,323 @@
+"""Reading and changing a map through a descriptor, on whichever side holds it; raw system calls, no libbpf.
+
+Everything goes in batches where the kernel has them (hash kinds since 5.6, per-CPU arrays since 5.13): the kernel
+locks one bucket at a time, so in a batched read no key comes twice and a key that is there throughout is never missed,
+whatever is inserted and deleted meanwhile. Elsewhere elements are walked one by one, see `_walk`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes as C
+import errno
+import mmap
+import os
+import time
+from array import array
+from typing import Any, NamedTuple
+
+from . import bpf
+
+TYPE_NAMES = dict(
+    enumerate(
+        "unspec hash array prog_array perf_event_array percpu_hash percpu_array stack_trace cgroup_array lru_hash "
+        "lru_percpu_hash lpm_trie array_of_maps hash_of_maps devmap sockmap cpumap xskmap sockhash cgroup_storage "
+        "reuseport_sockarray percpu_cgroup_storage queue stack sk_storage devmap_hash struct_ops ringbuf inode_storage "
+        "task_storage bloom_filter user_ringbuf cgrp_storage arena".split()
+    )
+)
+PER_CPU = frozenset({"percpu_hash", "percpu_array", "lru_percpu_hash", "percpu_cgroup_storage"})
+ARRAYS = frozenset({"array", "percpu_array"})
+
+_CHUNK = 1 << 16  # entries a system call
+_FIRST_BYTES = 256 << 20  # larger buffers grow as they fill; below that they are as large as the map can be
+_PASSES = 8  # of an element walk, at most
+_ENOTSUPP = 524  # the kernel's own "no batches for this map"; not in Python's errno
+_NO_BATCH = frozenset({_ENOTSUPP, errno.EINVAL, errno.EOPNOTSUPP})
+
+
+class MapInfo(NamedTuple):
+    """What the kernel says about a map: sizes in bytes, the kernel's type number, the name cut at 15 characters."""
+
+    type: int
+    id: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    name: str
+
+    @property
+    def type_name(self) -> str:
+        """The type in libbpf's words: ``percpu_hash``."""
+        return TYPE_NAMES.get(self.type, str(self.type))
+
+
+class Snapshot(NamedTuple):
+    """A map's entries: keys and values as raw bytes, and how and when (CLOCK_MONOTONIC) they were read.
+
+    `read` is "batch" or "element"; `restarts` counts how often an element walk began again.
+    """
+
+    keys: memoryview
+    values: memoryview
+    count: int  # type: ignore[assignment]  # a field, where tuples have a method
+    read: str
+    began_ns: int
+    ended_ns: int
+    restarts: int
+
+
+class _BatchAttr(C.Structure):
+    _fields_ = [
+        ("in_batch", C.c_uint64),
+        ("out_batch", C.c_uint64),
+        ("keys", C.c_uint64),
+        ("values", C.c_uint64),
+        ("count", C.c_uint32),
+        ("map_fd", C.c_uint32),
+        ("elem_flags", C.c_uint64),
+        ("flags", C.c_uint64),
+    ]
+
+
+class _ElemAttr(C.Structure):
+    _fields_ = [("map_fd", C.c_uint32), ("key", C.c_uint64), ("value", C.c_uint64), ("flags", C.c_uint64)]
+
+
+class _Pages:
+    """Anonymous memory that is touched only where it is written, and grows without a copy."""
+
+    def __init__(self, size: int) -> None:
+        self._pages = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with contextlib.suppress(OSError, AttributeError):  # a kernel without huge pages: only more page faults
+            self._pages.madvise(mmap.MADV_HUGEPAGE)
+
+    @property
+    def address(self) -> int:
+        return C.addressof(C.c_char.from_buffer(self._pages))
+
+    def resize(self, size: int) -> None:
+        self._pages.resize(max(size, 1))
+
+    def view(self, size: int) -> memoryview:
+        return memoryview(self._pages)[:size]
+
+
+def info(fd: int) -> MapInfo:
+    """Type and sizes of the map behind a descriptor."""
+    raw = bpf.map_info(fd)
+    name = bytes(raw.name).decode(errors="replace")
+    return MapInfo(raw.type, raw.id, raw.key_size, raw.value_size, raw.max_entries, raw.map_flags, name)
+
+
+def value_stride(info: MapInfo, possible_cpus: int) -> int:
+    """Bytes of one value as it is looked up: of a per-CPU map, one value a possible CPU, each rounded up to 8."""
+    if info.type_name in PER_CPU:
+        return (info.value_size + 7) // 8 * 8 * possible_cpus
+    return info.value_size
+
+
+def read(fd: int, info: MapInfo, possible_cpus: int, delete: bool = False) -> Snapshot:
+    """Read all entries, and delete each as it is read if asked to.
+
+    Parameters
+    ----------
+    fd : int
+        The map.
+    info : MapInfo
+        What `info` said about it.
+    possible_cpus : int
+        Of the kernel the map lives in.
+    delete : bool
+        Look up and delete in one step: every entry is handed out exactly once.
+
+    Raises
+    ------
+    OSError
+        The kernel refused; the text says what was tried.
+    """
+    if delete and info.type_name in ARRAYS:
+        raise OSError(errno.EINVAL, "an array's entries cannot be deleted; clear() sets them to zero")
+    stride = value_stride(info, possible_cpus)
+    began_ns = time.monotonic_ns()
+    batch = _read_batches(fd, info, stride, delete)
+    if batch is not None:
+        keys, values, count = batch
+        return Snapshot(keys, values, count, "batch", began_ns, time.monotonic_ns(), 0)
+    keys, values, count, restarts = (_drain if delete else _walk)(fd, info, stride)
+    return Snapshot(keys, values, count, "element", began_ns, time.monotonic_ns(), restarts)
+
+
+def update(fd: int, info: MapInfo, possible_cpus: int, keys: Any, values: Any, count: int, flags: int = 0) -> None:
+    """Insert or overwrite `count` entries; raises OSError that says how many went in before the kernel refused."""
+    stride = value_stride(info, possible_cpus)
+    _check_sizes(keys, count * info.key_size, "keys")
+    _check_sizes(values, count * stride, "values")
+    if count == 0:
+        return
+    key_address, key_hold = _address(keys)
+    value_address, value_hold = _address(values)
+    attr = _BatchAttr(0, 0, key_address, value_address, count, fd, flags, 0)
+    done, error = 0, 0
+    if bpf.call(bpf.MAP_UPDATE_BATCH, attr) < 0:
+        error = C.get_errno()
+        done = attr.count if attr.count < count else 0
+        if error in _NO_BATCH and done == 0:
+            done, error = _update_elements(fd, info.key_size, stride, key_address, value_address, count, flags)
+    del key_hold, value_hold
+    if error:
+        why = "the map is full" if error in (errno.E2BIG, errno.ENOMEM) else os.strerror(error)
+        raise OSError(error, f"{why} after {done} of {count} entries")
+
+
+def delete(fd: int, info: MapInfo, keys: Any, count: int) -> int:
+    """Delete entries by key; how many were there to delete."""
+    _check_sizes(keys, count * info.key_size, "keys")
+    if info.type_name in ARRAYS:
+        raise OSError(errno.EINVAL, "an array's entries cannot be deleted; update them instead")
+    address, hold = _address(keys)
+    position = deleted = 0
+    while position < count:
+        attr = _BatchAttr(0, 0, address + position * info.key_size, 0, count - position, fd, 0, 0)
+        error = C.get_errno() if bpf.call(bpf.MAP_DELETE_BATCH, attr) < 0 else 0
+        if error in _NO_BATCH:
+            attr_one = _ElemAttr(fd, address + position * info.key_size, 0, 0)
+            error = C.get_errno() if bpf.call(bpf.MAP_DELETE_ELEM, attr_one) < 0 else 0
+            attr.count = 0 if error else 1
+        if error not in (0, errno.ENOENT):
+            raise OSError(error, os.strerror(error))
+        deleted += attr.count
+        position += attr.count + (1 if error else 0)  # a batch stops at a key that is not there: go on behind it
+    del hold
+    return deleted
+
+
+def clear(fd: int, info: MapInfo, possible_cpus: int) -> None:
+    """Delete every entry; of an array, set every entry to zero."""
+    if info.type_name not in ARRAYS:
+        read(fd, info, possible_cpus, delete=True)
+        return
+    stride = value_stride(info, possible_cpus)
+    for start in range(0, info.max_entries, _CHUNK):
+        indices = array("I", range(start, min(start + _CHUNK, info.max_entries)))
+        zeros = _Pages(len(indices) * stride).view(len(indices) * stride)
+        update(fd, info, possible_cpus, indices, zeros, len(indices))
+
+
+def _read_batches(fd: int, info: MapInfo, stride: int, delete: bool) -> tuple[memoryview, memoryview, int] | None:
+    """All entries by batches; None where this kernel has none for this map."""
+    chunk = min(_CHUNK, max(info.max_entries, 1))
+    # One chunk of room beyond the map's size: a batch needs room even when nothing is left to come.
+    room = info.max_entries + chunk
+    if room * (info.key_size + stride) > _FIRST_BYTES:
+        room = 2 * chunk
+    keys, values = _Pages(room * info.key_size), _Pages(room * stride)
+    token = (C.c_uint8 * max(info.key_size, 8))()
+    attr = _BatchAttr(out_batch=C.addressof(token), map_fd=fd)
+    command = bpf.MAP_LOOKUP_AND_DELETE_BATCH if delete else bpf.MAP_LOOKUP_BATCH
+    count = 0
+    while True:
+        if room - count < chunk:
+            room = 2 * room + chunk
+            keys.resize(room * info.key_size)
+            values.resize(room * stride)
+        attr.keys = keys.address + count * info.key_size
+        attr.values = values.address + count * stride
+        attr.count = chunk
+        error = C.get_errno() if bpf.call(command, attr) < 0 else 0
+        if error == errno.ENOSPC:  # one bucket holds more entries than the chunk has room for
+            chunk *= 4
+            continue
+        if error in _NO_BATCH and count == 0:
+            return None
+        if error not in (0, errno.ENOENT):
+            raise OSError(error, os.strerror(error))
+        count += attr.count
+        if error == errno.ENOENT:
+            return keys.view(count * info.key_size), values.view(count * stride), count
+        attr.in_batch = attr.out_batch
+
+
+def _walk(fd: int, info: MapInfo, stride: int) -> tuple[memoryview, memoryview, int, int]:
+    """Key by key, for kernels without batches: each key once, and walked until a pass finds nothing new.
+
+    When the key at hand is deleted meanwhile, the kernel begins again at the front (a restart). An update moves an
+    entry to the front of its bucket, where a pass may miss it; a further pass finds it.
+    """
+    found: dict[bytes, bytes] = {}
+    restarts = 0
+    for _ in range(_PASSES):
+        before = len(found)
+        restarts += _walk_once(fd, info, stride, found)
+        if len(found) == before or info.type_name in ARRAYS:
+            break
+    keys, values = memoryview(b"".join(found)), memoryview(b"".join(found.values()))
+    return keys, values, len(found), restarts
+
+
+def _walk_once(fd: int, info: MapInfo, stride: int, found: dict[bytes, bytes]) -> int:
+    key, value = C.create_string_buffer(info.key_size), C.create_string_buffer(stride)
+    step = _ElemAttr(fd, 0, C.addressof(key), 0)
+    look = _ElemAttr(fd, C.addressof(key), C.addressof(value), 0)
+    visited: set[bytes] = set()
+    restarts = 0
+    was_known = False
+    limit = 64 * (info.max_entries + 1024)
+    while bpf.call(bpf.MAP_GET_NEXT_KEY, step) == 0:
+        step.key = C.addressof(key)
+        known = key.raw in visited
+        restarts += known and not was_known
+        was_known = known
+        limit -= 1
+        if limit < 0:
+            raise OSError(errno.EBUSY, "its entries change faster than they can be walked")
+        visited.add(key.raw)
+        if bpf.call(bpf.MAP_LOOKUP_ELEM, look) == 0:
+            found.setdefault(key.raw, value.raw)
+    if C.get_errno() != errno.ENOENT:
+        raise OSError(C.get_errno(), os.strerror(C.get_errno()))
+    return restarts
+
+
+def _drain(fd: int, info: MapInfo, stride: int) -> tuple[memoryview, memoryview, int, int]:
+    """Look up and delete the first key until none is left, at most as many as make two full maps."""
+    key, value = C.create_string_buffer(info.key_size), C.create_string_buffer(stride)
+    first = _ElemAttr(fd, 0, C.addressof(key), 0)
+    take = _ElemAttr(fd, C.addressof(key), C.addressof(value), 0)
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    while len(keys) < 2 * info.max_entries and bpf.call(bpf.MAP_GET_NEXT_KEY, first) == 0:
+        if bpf.call(bpf.MAP_LOOKUP_AND_DELETE_ELEM, take) == 0:
+            keys.append(key.raw)
+            values.append(value.raw)
+        elif C.get_errno() != errno.ENOENT:
+            raise OSError(C.get_errno(), os.strerror(C.get_errno()))
+    return memoryview(b"".join(keys)), memoryview(b"".join(values)), len(keys), 0
+
+
+def _update_elements(
+    fd: int, key_size: int, stride: int, keys: int, values: int, count: int, flags: int
+) -> tuple[int, int]:
+    """Element by element, for kernels without batches: how many went in, and the error that stopped it."""
+    for index in range(count):
+        attr = _ElemAttr(fd, keys + index * key_size, values + index * stride, flags)
+        if bpf.call(bpf.MAP_UPDATE_ELEM, attr) < 0:
+            return index, C.get_errno()
+    return count, 0
+
+
+def _address(buffer: Any) -> tuple[int, object]:
+    """Address of a bytes-like object's memory, and what must be held while it is used."""
+    view = memoryview(buffer)
+    if view.readonly or not view.contiguous:
+        data = view.tobytes()
+        return C.cast(C.c_char_p(data), C.c_void_p).value or 0, data
+    hold = (C.c_char * view.nbytes).from_buffer(view)
+    return C.addressof(hold), hold
+
+
+def _check_sizes(buffer: Any, expected: int, what: str) -> None:
+    size = memoryview(buffer).nbytes
+    if size != expected:
+        raise OSError(errno.EINVAL, f"{size} bytes of {what}, expected {expected}")

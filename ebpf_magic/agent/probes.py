@@ -1,0 +1,125 @@
+"""An empty program attached to something harmless, one way for each attach kind: for calibration and for the doctor."""
+
+from __future__ import annotations
+
+import ctypes as C
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from . import bpf, kinds, perf, tracefs
+from .libbpf import Library
+from .programs import load_empty
+
+SLEEPABLE = 1 << 4
+_KPROBED = b"do_nanosleep"
+_FENTRIED = b"do_nanosleep"
+_SAMPLE_NS = 20_000
+# Kinds that are only loaded: attaching would touch a network device or a cgroup.
+LOADED_ONLY = {
+    "xdp": (kinds.XDP, 0, 0),
+    "tc": (kinds.SCHED_CLS, 0, 0),
+    "cgroup": (kinds.CGROUP_SKB, 0, 0),
+    "syscall": (kinds.SYSCALL, 0, SLEEPABLE),
+}
+# Kind: expected attach type, and the name whose BTF id the program is bound to.
+_TRACING = {
+    "tp_btf": (kinds.TRACE_RAW_TP, b"sys_enter"),
+    "fentry": (kinds.TRACE_FENTRY, _FENTRIED),
+    "iter": (kinds.TRACE_ITER, b"task"),
+    "lsm": (kinds.LSM_MAC, b"file_open"),
+}
+_TYPES = {
+    "tracepoint": kinds.TRACEPOINT,
+    "raw_tp": kinds.RAW_TRACEPOINT,
+    "perf_event": kinds.PERF_EVENT,
+    "kprobe": kinds.KPROBE,
+    "uprobe": kinds.KPROBE,
+    "uretprobe": kinds.KPROBE,
+}
+
+
+def load(library: Library, kind: str) -> int:
+    """Descriptor of an empty program for that kind; raises OSError."""
+    if kind in LOADED_ONLY:
+        number, attach_type, flags = LOADED_ONLY[kind]
+        return load_empty(library, number, attach_type, flags=flags)
+    if kind in _TYPES:
+        return load_empty(library, _TYPES[kind])
+    attach_type, name = _TRACING[kind]
+    btf_id = library.libbpf_find_vmlinux_btf_id(name, attach_type)
+    if btf_id < 0:
+        raise OSError(-btf_id, f"the kernel's BTF has no {name.decode()} for {kind}")
+    return load_empty(library, kinds.LSM if kind == "lsm" else kinds.TRACING, attach_type, btf_id)
+
+
+@contextmanager
+def attached(library: Library, kind: str, program_fd: int) -> Iterator[None]:
+    """Attach it while the block runs; raises OSError."""
+    if kind in LOADED_ONLY:
+        yield
+        return
+    fd = _attach(library, kind, program_fd)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _attach(library: Library, kind: str, program_fd: int) -> int:
+    """Descriptor that holds the program to its hook."""
+    if kind == "iter":
+        return _checked(library.bpf_link_create(program_fd, 0, kinds.TRACE_ITER, None))
+    if kind == "raw_tp" or kind in _TRACING:
+        return _checked(library.bpf_raw_tracepoint_open(b"sys_enter" if kind == "raw_tp" else None, program_fd))
+    event = _event(kind)
+    try:
+        perf.set_program(event, program_fd)
+    except BaseException:
+        os.close(event)
+        raise
+    return event
+
+
+def _event(kind: str) -> int:
+    if kind == "tracepoint":
+        return perf.open_tracepoint(_tracepoint_id("syscalls/sys_enter_getppid"))
+    if kind == "perf_event":
+        return perf.open_event(perf.Sampling("cpu-clock", _SAMPLE_NS, False), 0, -1)
+    if kind == "kprobe":
+        return perf.open_probe("kprobe", _KPROBED, 0, False, -1)
+    path, offset = _getppid()
+    return perf.open_probe("uprobe", path.encode(), offset, kind == "uretprobe", os.getpid())
+
+
+def _tracepoint_id(name: str) -> int:
+    root = tracefs.tracing()
+    if root is None:
+        raise OSError(errno.EACCES, "tracefs cannot be read")
+    with open(f"{root}/events/{name}/id") as text:
+        return int(text.read())
+
+
+def _getppid() -> tuple[str, int]:
+    """File and offset of the getppid() that this process calls."""
+    address = C.cast(C.CDLL(None).getppid, C.c_void_p).value or 0
+    with open("/proc/self/maps") as lines:
+        for line in lines:
+            span, _, offset, _, _, *path = line.split(maxsplit=5)
+            start, end = (int(part, 16) for part in span.split("-"))
+            if start <= address < end and path:
+                return path[0].strip(), address - start + int(offset, 16)
+    raise OSError(errno.ENOENT, "getppid() is in no mapped file")
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return int(result)
+
+
+def run_counters(program_fd: int) -> tuple[int, int]:
+    """Count a program's runs and the nanoseconds they took."""
+    info = bpf.prog_info(program_fd)
+    return info.run_cnt, info.run_time_ns

@@ -1,0 +1,152 @@
+"""A session on the agent's side: one loaded object with its links, maps, limits and counters."""
+
+from __future__ import annotations
+
+import collections
+import os
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from . import bpf, links, near
+from .fault import Fault
+from .objects import LoadedMap, LoadedObject, Program
+from .trace_log import TraceLog
+
+_WINDOW_NS = 1_000_000_000
+
+
+class Session:
+    """One loaded object and all that hangs on it; `close` is safe to call twice."""
+
+    def __init__(self, loaded: LoadedObject, max_cpu: float, for_s: float | None) -> None:
+        self.state = "loaded"
+        self.reason: str | None = None
+        self.message = ""
+        self.maps: dict[str, LoadedMap] = {}
+        self.log: TraceLog | None = None
+        self.object = loaded
+        self._max_cpu = max_cpu
+        self._for_s = for_s
+        self._deadline_ns: int | None = None
+        self._links: list[links.Link] = []
+        self._frozen: tuple[int, list[dict[str, Any]]] | None = None
+        self._usage: collections.deque[tuple[int, int]] = collections.deque()
+
+    def attach(self, targets: dict[str, str]) -> list[links.Link]:
+        """Attach every program that has something to be attached to; all or nothing."""
+        if self.state != "loaded":
+            raise Fault("usage", "attach the session", f"it is {self.state}")
+        made: list[links.Link] = []
+        try:
+            for program in self.object.programs:
+                if program.kind != "syscall":
+                    made.append(links.attach(self.object.library, program, targets.get(program.name)))
+        except BaseException:
+            links.destroy(self.object.library, made)
+            raise
+        self._links = made
+        self.state = "attached"
+        now = time.monotonic_ns()
+        self._usage.append((now, self._run_time_ns()))
+        if self._for_s is not None:
+            self._deadline_ns = now + int(self._for_s * 1e9)
+        return made
+
+    def take_links(self) -> list[links.Link]:
+        """Hand out the links for detaching, once."""
+        taken, self._links = self._links, []
+        return taken
+
+    def freeze(self, reason: str, message: str) -> None:
+        """Keep the last counters and take the programs out of the kernel; the links are gone by now."""
+        if self.state == "detached":
+            return
+        self._frozen = self._read_stats()
+        if self.log is not None:
+            self.log.collect()
+        self.object.close()
+        self.state, self.reason, self.message = "detached", reason, message
+
+    def detach(self, reason: str = "stop", message: str = "") -> None:
+        """Take links and programs out of the kernel; the maps stay readable."""
+        links.destroy(self.object.library, self.take_links())
+        self.freeze(reason, message)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.detach()
+        if self.log is not None:
+            self.log.close()
+            self.log = None
+        held, self.maps = self.maps, {}
+        for item in held.values():
+            os.close(item.fd)
+
+    def stats(self) -> tuple[int, list[dict[str, Any]]]:
+        """CLOCK_MONOTONIC time and counters of the programs; as they were at the end after detaching."""
+        return self._frozen or self._read_stats()
+
+    def program(self, name: str) -> Program:
+        """Find the loaded program of that name."""
+        found = next((program for program in self.object.programs if program.name == name), None)
+        if found is None:
+            names = [program.name for program in self.object.programs]
+            hint = f"Programs: {', '.join(names)}."
+            raise Fault("usage", f"program {name!r}", "no such program", hint, near=near.close(name, names))
+        return found
+
+    def enforce(self) -> tuple[str, str] | None:
+        """Reason and message when a limit of this session is passed."""
+        if self.state != "attached":
+            return None
+        now = time.monotonic_ns()
+        if self._deadline_ns is not None and now >= self._deadline_ns:
+            return "for", f"stopped after {self._for_s:g} s, as --for asked"
+        total = self._run_time_ns()
+        self._usage.append((now, total))
+        while len(self._usage) > 2 and now - self._usage[1][0] >= _WINDOW_NS:
+            self._usage.popleft()
+        since, before = self._usage[0]
+        # Over a whole second even when less has passed: a start must not look like a storm.
+        share = (total - before) / max(now - since, _WINDOW_NS)
+        if share <= self._max_cpu:
+            return None
+        return (
+            "max_cpu",
+            f"stopped: the programs took {share:.0%} of a core over the last second, the limit is {self._max_cpu:.0%}; "
+            f"--max-cpu {min(share * 1.5, 64):.0%} would allow it",
+        )
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """When --for ends it (CLOCK_MONOTONIC)."""
+        return self._deadline_ns if self.state == "attached" else None
+
+    def _run_time_ns(self) -> int:
+        return sum(bpf.prog_info(self.object.fd(program)).run_time_ns for program in self.object.programs)
+
+    def _read_stats(self) -> tuple[int, list[dict[str, Any]]]:
+        rows = []
+        for program in self.object.programs:
+            info = bpf.prog_info(self.object.fd(program))
+            rows.append(
+                {
+                    "name": program.name,
+                    "kind": program.kind,
+                    "runs": info.run_cnt,
+                    "run_time_ns": info.run_time_ns,
+                    "missed_runs": info.recursion_misses,
+                }
+            )
+        return time.monotonic_ns(), rows
+
+
+def detach_all(group: Iterable[Session], reason: str = "stop", message: str = "") -> None:
+    """Detach several sessions at the price of one."""
+    sessions = list(group)
+    taken = [link for session in sessions for link in session.take_links()]
+    if sessions:
+        links.destroy(sessions[0].object.library, taken)
+    for session in sessions:
+        session.freeze(reason, message)

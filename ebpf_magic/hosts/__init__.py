@@ -1,0 +1,1 @@
+"""Where programs run: one file a host, all of one shape (`base.AgentHost`)."""

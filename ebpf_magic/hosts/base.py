@@ -1,0 +1,356 @@
+"""A host: the notebook's end of one agent."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, TypeVar
+
+from ebpf_magic.agent import maps
+from ebpf_magic.agent.wire import PROTOCOL, Buffer, Channel, Frame, WireError
+from ebpf_magic.errors import AgentError, AgentTimeoutError, from_wire
+from ebpf_magic.hosts.handles import FdMap, MapHandle, WireMap
+from ebpf_magic.hosts.worker import Worker
+
+__all__ = ["AgentHost", "HostInfo", "Link", "Loaded", "MapHandle"]
+
+MAP_BUDGET_BYTES = 256 << 20
+MAX_CPU = 0.25
+CLOSE_S = 10.0
+# Seconds a call may take before the agent is given up.
+DEADLINES_S = {"load": 60.0, "read": 60.0, "update": 60.0, "delete": 60.0, "clear": 60.0, "run": 60.0, "features": 60.0}
+DEADLINE_S = 10.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class HostInfo:
+    """What the agent says of its kernel and of itself.
+
+    `load_problem` says why this agent cannot load a program (empty when it can), `tracefs_problem` why it cannot see
+    tracefs.
+    """
+
+    protocol: int
+    release: str
+    machine: str
+    arch: str
+    possible_cpus: int
+    online_cpus: int
+    page_size: int
+    build_id: str
+    libbpf: str
+    uid: int
+    pid: int
+    capabilities: list[str]
+    load_problem: str = ""
+    tracefs_problem: str = ""
+
+
+@dataclass
+class Loaded:
+    """What loading an object gave: its programs as the protocol describes them, and its maps by name."""
+
+    programs: list[dict[str, Any]]
+    maps: dict[str, MapHandle]
+    open_ns: int
+    load_ns: int
+    notes: list[str]
+
+
+class Link(Protocol):
+    """A started agent's connection and life, as a kind of host provides it; every method may be called twice."""
+
+    channel: Channel
+
+    def shutdown(self) -> None:
+        """End the connection: the agent cleans up and ends, and a pending read of ours returns."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the agent to end; whether it did."""
+
+    def kill(self) -> None:
+        """End it by force."""
+
+    def ending(self) -> str:
+        """How it ended: ``killed by SIGSEGV``."""
+
+    def last_words(self) -> str:
+        """Read the tail of what it wrote to stderr."""
+
+    def close(self) -> None:
+        """Let go of everything once it has ended."""
+
+
+class AgentHost:
+    """One agent and the calls it answers; any thread may call.
+
+    All round trips run on one thread of the host's own, so that an interrupt in the caller never cuts a frame. Every
+    call has a deadline; when it passes, the agent is ended (AgentTimeoutError). A dead agent is an AgentError at once.
+
+    Attributes
+    ----------
+    name : str
+        ``local``, ``sudo``.
+    info : HostInfo
+        What the agent says of its kernel and of itself.
+    passes_fds : bool
+        Whether maps are read through descriptors of this process rather than through the agent.
+    deadlines_s : dict
+        Seconds a verb may take; others take `deadline_s`.
+    """
+
+    def __init__(self, name: str, link: Link, pass_fds: bool = True) -> None:
+        self.name = name
+        self.passes_fds = pass_fds and link.channel.passes_fds
+        self.deadlines_s = dict(DEADLINES_S)
+        self.deadline_s = DEADLINE_S
+        self._link = link
+        self._worker = Worker(f"ebpf_magic-{name}")
+        self._lock = threading.Lock()
+        self._number = 0
+        self._death = ""
+        self._closed = False
+        try:
+            self.info = self._hello()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether the agent answers, as far as is known."""
+        return not self._death and not self._closed
+
+    def load(
+        self,
+        obj: bytes,
+        *,
+        session: str,
+        name: str,
+        allow_change: bool = False,
+        map_budget_bytes: int = MAP_BUDGET_BYTES,
+        max_cpu: float = MAX_CPU,
+        for_s: float | None = None,
+        reuse: Mapping[str, str] | None = None,
+    ) -> Loaded:
+        """Load an ELF object; what the guard holds the session to comes with it.
+
+        Parameters
+        ----------
+        obj : bytes
+            The object.
+        session : str
+            How the caller will name it; no other live session may have that name.
+        name : str
+            For the kernel's and libbpf's messages.
+        allow_change : bool
+            Allow programs that can change what the machine does.
+        map_budget_bytes : int
+            Refuse maps that could take more kernel memory.
+        max_cpu : float
+            Detach when the programs take more of one core over a second.
+        for_s : float, optional
+            Detach so many seconds after attaching.
+        reuse : mapping, optional
+            Map name -> handle of a live map whose contents the new session goes on with.
+
+        Raises
+        ------
+        VerifierError, LoadError, AttachError, GuardError, UnsupportedError, NotPermittedError
+            Nothing of the object stays in the kernel.
+        """
+        request = {
+            "session": session,
+            "name": name,
+            "allow_change": allow_change,
+            "map_budget_bytes": map_budget_bytes,
+            "max_cpu": max_cpu,
+            "for_s": for_s,
+            "reuse": dict(reuse or {}),
+            "pass_fds": self.passes_fds,
+        }
+        return self.call("load", request, [obj], self._loaded)
+
+    def attach(self, session: str, targets: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Attach all programs of a session; all or nothing.
+
+        Parameters
+        ----------
+        session : str
+            A loaded session.
+        targets : mapping, optional
+            Program -> target, where the section does not name one.
+
+        Returns
+        -------
+        dict
+            ``links``: list of ``program``, ``target``, ``kind``; ``attach_ns``.
+        """
+        return self._ask("attach", session=session, targets=dict(targets or {}))
+
+    def detach(self, session: str) -> dict[str, Any]:
+        """Take a session's links and programs out of the kernel; its maps stay readable."""
+        return self._ask("detach", session=session)
+
+    def close_session(self, session: str) -> None:
+        """Let go of everything of a session; one that is not known is fine."""
+        self._ask("close", session=session)
+
+    def status(self) -> dict[str, Any]:
+        """State of every session: ``{"sessions": {name: {"state", "reason", "message"}}}``."""
+        return self._ask("status")
+
+    def stats(self, session: str) -> dict[str, Any]:
+        """Counters of a session's programs: ``time_ns`` (CLOCK_MONOTONIC) and ``programs``."""
+        return self._ask("stats", session=session)
+
+    def calibrate(self, kinds: list[str]) -> dict[str, float | None]:
+        """Nanoseconds that one hit of an attach kind costs beside the program; None where it cannot be measured."""
+        hook_ns: dict[str, float | None] = self._ask("calibrate", kinds=kinds)["hook_ns"]
+        return hook_ns
+
+    def log(self, session: str) -> dict[str, Any]:
+        """Lines of bpf_printk since the last call: ``lines`` and ``dropped``."""
+        return self._ask("log", session=session)
+
+    def run_program(
+        self, session: str, program: str, ctx: bytes = b"", data: bytes = b"", repeat: int = 1
+    ) -> dict[str, Any]:
+        """Run a program by BPF_PROG_RUN: ``retval``, ``duration_ns``, ``ctx_out``, ``data_out``."""
+        request = {
+            "session": session,
+            "program": program,
+            "ctx_bytes": len(ctx),
+            "data_bytes": len(data),
+            "repeat": repeat,
+        }
+
+        def convert(frame: Frame) -> dict[str, Any]:
+            split = frame.header["ctx_bytes"]
+            out = {"ctx_out": bytes(frame.payload[:split]), "data_out": bytes(frame.payload[split:])}
+            return {**frame.header, **out}
+
+        return self.call("run", request, [ctx, data], convert)
+
+    def features(self) -> list[dict[str, Any]]:
+        """Try what works on this kernel: ``name``, ``ok``, ``detail``, ``hint``."""
+        checks: list[dict[str, Any]] = self._ask("features")["checks"]
+        return checks
+
+    def list_kernel(self) -> dict[str, Any]:
+        """Every program and map in the kernel and who holds it."""
+        return self._ask("list")
+
+    def btf(self) -> bytes:
+        """Read the kernel's BTF, raw."""
+        return self.call("btf", {}, (), lambda frame: bytes(frame.payload))
+
+    def close(self) -> None:
+        """End the agent, which takes everything out of the kernel; safe to call twice."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._link.shutdown()
+        if not self._link.wait(CLOSE_S):
+            self._link.kill()
+        self._worker.close()
+        self._link.close()
+
+    def call(self, verb: str, fields: Mapping[str, Any], payload: Sequence[Buffer], convert: Callable[[Frame], T]) -> T:
+        """Make one round trip; `convert` makes the result of the answer, on the host's own thread."""
+        if not self.alive:
+            raise self._dead(verb)
+        outcome = self._worker.submit(lambda: self._round_trip(verb, fields, payload, convert))
+        deadline_s = self.deadlines_s.get(verb, self.deadline_s)
+        if not outcome.wait(deadline_s):
+            self._give_up(f"no answer to {verb!r} within {deadline_s:g} s")
+            raise AgentTimeoutError(
+                f"call {verb!r} of the agent on {self.name}",
+                f"no answer within {deadline_s:g} s; the agent was ended",
+                "What it had in the kernel is gone. Run the cell again: it starts a new one.",
+            )
+        result: T = outcome.result()
+        return result
+
+    def _ask(self, verb: str, **fields: Any) -> dict[str, Any]:
+        return self.call(verb, fields, (), lambda frame: frame.header)
+
+    def _round_trip(
+        self, verb: str, fields: Mapping[str, Any], payload: Sequence[Buffer], convert: Callable[[Frame], T]
+    ) -> T:
+        if not self.alive:
+            raise self._dead(verb)
+        self._number += 1
+        try:
+            self._link.channel.send({"id": self._number, "verb": verb, **fields}, payload)
+            frame = self._link.channel.receive()
+        except WireError as error:
+            self._give_up(str(error))
+            raise self._dead(verb) from error
+        except OSError as error:  # reset, or broken pipe: it ended
+            self._give_up("")
+            raise self._dead(verb) from error
+        if frame is None or frame.header.get("id") != self._number:
+            self._give_up("" if frame is None else "its answer belongs to another call")
+            raise self._dead(verb)
+        del frame.header["id"]
+        if "error" in frame.header:
+            raise from_wire(frame.header["error"], bytes(frame.payload).decode(errors="replace"))
+        return convert(frame)
+
+    def _hello(self) -> HostInfo:
+        answer = self._ask("hello")
+        if answer.get("protocol") != PROTOCOL:
+            raise AgentError(
+                f"start the agent on {self.name}", f"it speaks protocol {answer.get('protocol')}, not {PROTOCOL}"
+            )
+        return HostInfo(**{field.name: answer[field.name] for field in fields(HostInfo)})
+
+    def _loaded(self, frame: Frame) -> Loaded:
+        header = frame.header
+        fds = self._usable(frame.fds)
+        handles: dict[str, MapHandle] = {}
+        cpus = self.info.possible_cpus
+        for index, row in enumerate(header["maps"]):
+            wire_map = WireMap(self, row)
+            handles[row["name"]] = FdMap(wire_map, fds[index], cpus) if index < len(fds) else wire_map
+        return Loaded(header["programs"], handles, header["open_ns"], header["load_ns"], header["notes"])
+
+    def _usable(self, fds: list[int]) -> list[int]:
+        """Give the descriptors, or none where this process may not use them: then maps are read through the agent."""
+        try:
+            for fd in fds[:1]:
+                maps.info(fd)
+        except PermissionError:  # before 5.19, kernel.unprivileged_bpf_disabled forbids this to a plain user
+            for fd in fds:
+                os.close(fd)
+            self.passes_fds = False
+            return []
+        return fds
+
+    def _give_up(self, why: str) -> None:
+        """Mark the agent as dead and make sure that it is; the worker's pending read ends with the connection."""
+        with self._lock:
+            if self._death or self._closed:
+                return
+            self._death = why or "it ended"
+        self._link.shutdown()
+        self._link.wait(0.0 if why else 1.0)  # one that ended by itself may say how
+        self._link.kill()
+        if not why:
+            self._death = self._link.ending()
+
+    def _dead(self, verb: str) -> AgentError:
+        words = self._link.last_words()
+        why = self._death or "it was closed"
+        return AgentError(
+            f"call {verb!r} of the agent on {self.name}",
+            f"the agent is gone: {why}" + (f"\nIts last words:\n{words}" if words else ""),
+            "What it had in the kernel is gone with it. Run the cell again: it starts a new one.",
+            log=words,
+        )

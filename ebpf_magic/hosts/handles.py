@@ -1,0 +1,147 @@
+"""A map as a session holds it: through a descriptor of this process, or through the agent's verbs."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from ebpf_magic.agent import maps
+from ebpf_magic.agent.maps import MapInfo, Snapshot
+from ebpf_magic.agent.wire import Buffer, Frame
+from ebpf_magic.errors import MapError, StoppedError
+
+if TYPE_CHECKING:
+    from ebpf_magic.hosts.base import AgentHost
+
+T = TypeVar("T")
+
+
+class MapHandle(Protocol):
+    """A map that can be read and changed; `handle` is its name in the protocol."""
+
+    name: str
+    type: str
+    info: MapInfo
+    internal: bool
+    memory_bytes: int
+    handle: str
+
+    def read(self, delete: bool = False) -> Snapshot:
+        """All entries; with `delete` each is handed out once."""
+
+    def update(self, keys: Buffer, values: Buffer, count: int, flags: int = 0) -> None:
+        """Insert or overwrite entries."""
+
+    def delete(self, keys: Buffer, count: int) -> int:
+        """Delete entries; how many there were."""
+
+    def clear(self) -> None:
+        """Delete all entries; of an array, zero them."""
+
+    def close(self) -> None:
+        """Let go of the map; safe to call twice."""
+
+
+class WireMap:
+    """A map read and changed by the agent."""
+
+    def __init__(self, host: AgentHost, row: Mapping[str, Any]) -> None:
+        self._host = host
+        self.name: str = row["name"]
+        self.type: str = row["type"]
+        self.info = info_of(row)
+        self.internal: bool = row["internal"]
+        self.memory_bytes: int = row["memory_bytes"]
+        self.handle: str = row["handle"]
+
+    def read(self, delete: bool = False) -> Snapshot:
+        """All entries; with `delete` each is handed out once."""
+        return self._host.call("read", {"map": self.handle, "delete": delete}, (), _snapshot)
+
+    def update(self, keys: Buffer, values: Buffer, count: int, flags: int = 0) -> None:
+        """Insert or overwrite entries."""
+        request = {"map": self.handle, "count": count, "flags": flags}
+        self._host.call("update", request, (keys, values), lambda frame: None)
+
+    def delete(self, keys: Buffer, count: int) -> int:
+        """Delete entries; how many there were."""
+        request = {"map": self.handle, "count": count}
+        return self._host.call("delete", request, (keys,), lambda frame: int(frame.header["deleted"]))
+
+    def clear(self) -> None:
+        """Delete all entries; of an array, zero them."""
+        self._host.call("clear", {"map": self.handle}, (), lambda frame: None)
+
+    def close(self) -> None:
+        """Nothing to let go of: the agent's session owns the map."""
+
+
+class FdMap:
+    """A map read and changed through a descriptor of this process, which it owns; outlives the agent."""
+
+    def __init__(self, described: WireMap, fd: int, possible_cpus: int) -> None:
+        self.name = described.name
+        self.type = described.type
+        self.info = described.info
+        self.internal = described.internal
+        self.memory_bytes = described.memory_bytes
+        self.handle = described.handle
+        self._fd = fd
+        self._cpus = possible_cpus
+        # Held through a whole read: the number must not be closed, and taken by another file, under it.
+        self._lock = threading.Lock()
+        self._finalizer = weakref.finalize(self, os.close, fd)
+
+    def read(self, delete: bool = False) -> Snapshot:
+        """All entries; with `delete` each is handed out once."""
+        return self._call("read", lambda fd: maps.read(fd, self.info, self._cpus, delete))
+
+    def update(self, keys: Buffer, values: Buffer, count: int, flags: int = 0) -> None:
+        """Insert or overwrite entries."""
+        self._call("update", lambda fd: maps.update(fd, self.info, self._cpus, keys, values, count, flags))
+
+    def delete(self, keys: Buffer, count: int) -> int:
+        """Delete entries; how many there were."""
+        return self._call("delete from", lambda fd: maps.delete(fd, self.info, keys, count))
+
+    def clear(self) -> None:
+        """Delete all entries; of an array, zero them."""
+        self._call("clear", lambda fd: maps.clear(fd, self.info, self._cpus))
+
+    def close(self) -> None:
+        """Close the descriptor; safe to call twice."""
+        with self._lock:
+            self._finalizer()
+
+    def _call(self, verb: str, call: Callable[[int], T]) -> T:
+        with self._lock:
+            if not self._finalizer.alive:
+                raise StoppedError(f"{verb} map {self.name}", "it has been closed")
+            try:
+                return call(self._fd)
+            except OSError as error:
+                raise MapError(f"{verb} map {self.name}", error.strerror or str(error), errno=error.errno) from error
+
+
+def info_of(row: Mapping[str, Any]) -> MapInfo:
+    """Sizes and type of a map from its row in a reply."""
+    return MapInfo(
+        row["type_id"], row["id"], row["key_size"], row["value_size"], row["max_entries"], row["flags"], row["name"]
+    )
+
+
+def _snapshot(frame: Frame) -> Snapshot:
+    header = frame.header
+    split = header["key_bytes"]
+    return Snapshot(
+        frame.payload[:split],
+        frame.payload[split:],
+        header["count"],
+        header["read"],
+        header["began_ns"],
+        header["ended_ns"],
+        header["restarts"],
+    )

@@ -1,0 +1,146 @@
+"""What live tests share: a host in both ways of reading maps, and the proof that nothing stays behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ebpf_magic.agent import bpf, kernel_list
+from ebpf_magic.agent.fault import Fault
+from ebpf_magic.errors import NoHostError
+from ebpf_magic.hosts.base import AgentHost
+from ebpf_magic.hosts.local import local
+
+_PATIENCE_S = 10.0
+_AGENT = b"from agent.__main__ import main"
+
+
+@pytest.fixture(params=[True, False], ids=["fds", "bytes"])
+def agent_host(request: pytest.FixtureRequest, start_host: Callable[..., AgentHost]) -> AgentHost:
+    """A host with an agent of its own; maps are read through descriptors, and through the agent."""
+    return start_host(pass_fds=request.param)
+
+
+@pytest.fixture
+def start_host() -> Iterator[Callable[..., AgentHost]]:
+    """Start hosts that end with the test."""
+    started: list[AgentHost] = []
+
+    def start(pass_fds: bool = True) -> AgentHost:
+        try:
+            started.append(local(pass_fds))
+        except NoHostError as error:
+            pytest.skip(f"no programs can be loaded here: {error}")
+        return started[-1]
+
+    yield start
+    for host in started:
+        host.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays_behind() -> Iterator[None]:
+    """Hold every live test to this: no program, map, link, descriptor or agent of ours is there when it is over."""
+    _close_registry()
+    before = _ours()
+    yield
+    _close_registry()
+    deadline = time.monotonic() + _PATIENCE_S
+    while (left := _ours() - before) and time.monotonic() < deadline:
+        time.sleep(0.05)  # the kernel frees after a grace period
+    assert not left, f"stayed behind: {sorted(left)}"
+
+
+def _close_registry() -> None:
+    registry = sys.modules.get("ebpf_magic.hosts.registry")
+    if registry is not None:
+        registry.close_all()
+
+
+def _ours() -> set[str]:
+    """Everything of ours, as text: kernel objects that no stranger holds, BPF descriptors and sockets, agents."""
+    gc.collect()
+    return _kernel_objects() | _descriptors() | {f"agent process {pid}" for pid in _agents()}
+
+
+def _kernel_objects() -> set[str]:
+    """Programs, maps and links, but for those that another process holds (other tests may run on this machine)."""
+    family = _family()
+    try:
+        objects = kernel_list.everything()
+    except Fault:  # without the right to list them there is no right to load them either
+        return set()
+    found = set()
+    for what in ("programs", "maps"):
+        for row in objects[what]:
+            if not row["pids"] or any(pid in family for pid, _ in row["pids"]):
+                found.add(f"{what[:-1]} {row['id']} {row['name']}")
+    return found | _links(family)
+
+
+def _links(family: set[int]) -> set[str]:
+    owners = {number: pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) for number in _link_ids(pid)}
+    found: set[str] = set()
+    number: int | None = 0
+    while (number := bpf.next_id(bpf.LINK_GET_NEXT_ID, number or 0)) is not None:
+        if owners.get(number) is None or owners[number] in family:
+            found.add(f"link {number}")
+    return found
+
+
+def _link_ids(pid: int) -> list[int]:
+    numbers = []
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            if os.readlink(f"/proc/{pid}/fd/{fd}").startswith("anon_inode:bpf"):
+                with open(f"/proc/{pid}/fdinfo/{fd}") as lines:
+                    numbers += [int(line.split()[1]) for line in lines if line.startswith("link_id:")]
+    except OSError:  # it ended meanwhile
+        pass
+    return numbers
+
+
+def _descriptors() -> set[str]:
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:  # the listing's own
+            continue
+        if target.startswith(("anon_inode:bpf", "socket:")) or target.endswith("(deleted)"):
+            found.add(f"descriptor {fd} {target}")
+    return found
+
+
+def _family() -> set[int]:
+    """This process, its children, and their children."""
+    parents = {}
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        try:
+            with open(f"/proc/{pid}/stat") as text:
+                parents[pid] = int(text.read().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            continue
+    family = {os.getpid()}
+    while True:
+        more = {pid for pid, parent in parents.items() if parent in family} - family
+        if not more:
+            return family
+        family |= more
+
+
+def _agents() -> set[int]:
+    found = set()
+    for pid in _family():
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as text:
+                if _AGENT in text.read():
+                    found.add(pid)
+        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            continue
+    return found

@@ -1,0 +1,200 @@
+"""What the agent tells: hello, BTF, the log, statistics and costs, features, and everything in the kernel."""
+
+from __future__ import annotations
+
+import os
+import struct
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from objects import compile_object, counting, empty, eventually
+
+from ebpf_magic.hosts.base import AgentHost
+
+pytestmark = pytest.mark.live
+
+PRINTING = compile_object(
+    """
+struct args { __u64 n; };
+SEC("syscall") int say(struct args *ctx) { bpf_printk("line %d of me", ctx->n); return 0; }
+SEC("syscall") int broken(struct args *ctx) { bpf_printk("one\\ntwo"); return 0; }
+"""
+)
+
+
+def say(host: AgentHost, number: int) -> None:
+    host.run_program("s", "say", ctx=struct.pack("<Q", number))
+
+
+def test_hello(agent_host: AgentHost) -> None:
+    info = agent_host.info
+    assert info.release == os.uname().release
+    assert info.machine == os.uname().machine
+    assert info.online_cpus == os.cpu_count()
+    assert info.possible_cpus >= info.online_cpus
+    assert info.page_size == os.sysconf("SC_PAGE_SIZE")
+    assert len(bytes.fromhex(info.build_id)) == 20
+    assert info.uid == os.getuid()
+    assert "BPF" in info.capabilities
+    assert info.load_problem == ""
+
+
+def test_btf_is_the_kernels(agent_host: AgentHost) -> None:
+    assert agent_host.btf() == Path("/sys/kernel/btf/vmlinux").read_bytes()
+
+
+def test_printed_lines_come_once_with_time_cpu_pid_and_comm(agent_host: AgentHost) -> None:
+    agent_host.load(PRINTING, session="s", name="test")
+    began = time.monotonic()
+    for number in range(5):
+        say(agent_host, number)
+    reply = agent_host.log("s")
+    ended = time.monotonic()
+    lines = [line for line in reply["lines"] if line["pid"] == agent_host.info.pid]
+    assert [line["text"] for line in lines] == [f"line {number} of me" for number in range(5)]
+    assert all(began - 0.01 <= line["time_s"] <= ended + 0.01 for line in lines)
+    assert all(0 <= line["cpu"] < agent_host.info.possible_cpus for line in lines)
+    assert all(line["comm"].startswith("python") for line in lines)
+    assert reply["dropped"] == 0
+    assert [line for line in agent_host.log("s")["lines"] if line["pid"] == agent_host.info.pid] == []
+
+
+def test_a_line_break_within_a_line_is_kept(agent_host: AgentHost) -> None:
+    agent_host.load(PRINTING, session="s", name="test")
+    agent_host.run_program("s", "broken", ctx=bytes(8))
+    say(agent_host, 3)
+    texts = [line["text"] for line in agent_host.log("s")["lines"] if line["pid"] == agent_host.info.pid]
+    assert texts == ["one\ntwo", "line 3 of me"]
+
+
+def test_more_lines_than_are_kept_are_counted(agent_host: AgentHost) -> None:
+    total = 60_000
+    source = compile_object(
+        'SEC("syscall") int many(void *ctx) { for (int i = 0; i < 1000; i++) bpf_printk("n %d", i); return 0; }'
+    )
+    agent_host.load(source, session="s", name="test")
+    for _ in range(total // 1000):
+        agent_host.run_program("s", "many")
+    seen = dropped = 0
+    while (reply := agent_host.log("s"))["lines"]:
+        seen += len(reply["lines"])
+        dropped += reply["dropped"]
+    assert dropped > 0
+    assert seen + dropped >= total
+
+
+def instances(host: AgentHost) -> list[str]:
+    """The agent's tracefs instances, seen through its own mounts."""
+    folder = f"/proc/{host.info.pid}/root/sys/kernel/tracing/instances"
+    return [name for name in os.listdir(folder) if name.startswith(f"ebpf_magic-{host.info.pid}-")]
+
+
+def test_the_log_has_an_instance_of_its_own_only_while_needed(agent_host: AgentHost) -> None:
+    agent_host.load(empty("syscall"), session="quiet", name="test")
+    assert instances(agent_host) == []
+    agent_host.load(PRINTING, session="s", name="test")
+    assert len(instances(agent_host)) == 1
+    agent_host.close_session("s")
+    assert instances(agent_host) == []
+
+
+def test_instances_of_killed_agents_are_swept(start_host: Callable[..., AgentHost]) -> None:
+    killed, witness = start_host(), start_host()
+    killed.load(PRINTING, session="s", name="test")
+    folder = Path(f"/proc/{witness.info.pid}/root/sys/kernel/tracing/instances")
+    left = next(name for name in os.listdir(folder) if name.startswith(f"ebpf_magic-{killed.info.pid}-"))
+    os.kill(killed.info.pid, 9)
+    killed.close()
+    assert (folder / left).exists()
+    start_host()
+    assert not (folder / left).exists()
+
+
+def test_statistics_count_runs_and_time(agent_host: AgentHost) -> None:
+    agent_host.load(counting("tp/syscalls/sys_enter_getppid"), session="s", name="test")
+    agent_host.attach("s")
+    first = agent_host.stats("s")
+    for _ in range(1000):
+        os.getppid()
+    second = agent_host.stats("s")
+    assert second["programs"][0]["runs"] - first["programs"][0]["runs"] >= 1000
+    assert second["time_ns"] > first["time_ns"]
+    assert 0 < second["programs"][0]["run_time_ns"] < second["time_ns"] - first["time_ns"]
+    assert second["programs"][0]["missed_runs"] == 0
+    assert second["programs"][0]["hook_ns"] is None
+
+
+def test_calibration_tells_cheap_hooks_from_dear_ones(agent_host: AgentHost) -> None:
+    kinds = ["tracepoint", "raw_tp", "tp_btf", "uprobe", "uretprobe", "perf_event", "syscall", "nonsense"]
+    hook_ns = agent_host.calibrate(kinds)
+    assert hook_ns["syscall"] is None
+    assert hook_ns["nonsense"] is None
+    measured = {kind: value for kind, value in hook_ns.items() if value is not None}
+    assert set(measured) == {"tracepoint", "raw_tp", "tp_btf", "uprobe", "uretprobe", "perf_event"}
+    assert all(0 <= value < 1_000_000 for value in measured.values())
+    assert measured["uprobe"] > measured["raw_tp"]
+    assert agent_host.calibrate(kinds) == hook_ns  # kept, not measured again
+    agent_host.load(counting("tp/syscalls/sys_enter_getppid"), session="s", name="test")
+    assert agent_host.stats("s")["programs"][0]["hook_ns"] == hook_ns["tracepoint"]
+
+
+def test_features_are_tried_and_come_with_a_way_out(agent_host: AgentHost) -> None:
+    checks = {check["name"]: check for check in agent_host.features()}
+    for kind in ("tracepoint", "raw_tp", "tp_btf", "uprobe", "uretprobe", "perf_event", "syscall"):
+        assert checks[f"{kind} programs"]["ok"], checks[f"{kind} programs"]
+    for kind in ("kprobe", "fentry", "lsm", "iter", "xdp", "tc", "cgroup"):
+        assert f"{kind} programs" in checks
+    for name in ("libbpf", "BTF", "tracefs", "bpffs", "lockdown", "JIT", "BPF statistics", "CAP_BPF", "CAP_SYS_ADMIN"):
+        assert name in checks
+    assert all(check["hint"] for check in checks.values() if not check["ok"])
+    assert all(check["detail"] for check in checks.values())
+
+
+def test_the_list_names_owners(agent_host: AgentHost) -> None:
+    loaded = agent_host.load(counting("tp/syscalls/sys_enter_getppid"), session="s", name="test")
+    listed = agent_host.list_kernel()
+    program = next(row for row in listed["programs"] if row["id"] == loaded.programs[0]["id"])
+    assert (program["name"], program["type"], program["uid"]) == ("probe", "tracepoint", os.getuid())
+    assert loaded.maps["counts"].info.id in program["map_ids"]
+    assert agent_host.info.pid in {pid for pid, _ in program["pids"]}
+    held = next(row for row in listed["maps"] if row["id"] == loaded.maps["counts"].info.id)
+    assert (held["name"], held["type"], held["key_size"], held["value_size"], held["max_entries"]) == (
+        "counts",
+        "hash",
+        4,
+        8,
+        1024,
+    )
+    owners = {pid for pid, _ in held["pids"]}
+    assert agent_host.info.pid in owners
+    assert (os.getpid() in owners) == agent_host.passes_fds
+
+
+def test_mounts_of_the_agent_are_its_own(agent_host: AgentHost) -> None:
+    before = Path("/proc/self/mounts").read_text()
+    agent_host.features()
+    assert Path("/proc/self/mounts").read_text() == before
+
+
+def test_statistics_are_switched_off_with_the_last_session(agent_host: AgentHost) -> None:
+    def held() -> bool:
+        folder = f"/proc/{agent_host.info.pid}/fd"
+        return any("bpf-stats" in os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder))
+
+    assert not held()
+    agent_host.load(empty("syscall"), session="s", name="test")
+    assert held()
+    agent_host.close_session("s")
+    assert eventually(lambda: not held())
+
+
+def test_a_module_of_the_agent_runs_by_itself() -> None:
+    """`python -m ebpf_magic.agent` serves a byte stream on descriptor 0, and ends with it."""
+    import sys
+
+    command = [sys.executable, "-m", "ebpf_magic.agent"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, cwd=Path(__file__).parents[2], check=False)
+    assert done.returncode == 0

@@ -1,0 +1,169 @@
+"""The agent's parts that need no kernel: what it reads in text and ELF files, and what it computes."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ebpf_magic.agent import cpus, elf, kinds, links, maps, near, perf, trace_log
+from ebpf_magic.agent.maps import MapInfo
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("0\n", [0]), ("0-3\n", [0, 1, 2, 3]), ("0-1,4,6-7\n", [0, 1, 4, 6, 7]), ("\n", [])],
+)
+def test_cpu_lists(text: str, numbers: list[int]) -> None:
+    assert cpus.parse(text) == numbers
+
+
+@pytest.mark.parametrize(
+    ("target", "sampling"),
+    [
+        ("cpu-clock:99hz", perf.Sampling("cpu-clock", 99, True)),
+        ("CPU-CLOCK:99HZ", perf.Sampling("cpu-clock", 99, True)),
+        ("page-faults:1", perf.Sampling("page-faults", 1, False)),
+        ("cpu-clock", None),
+        ("cpu-clock:0hz", None),
+        ("cpu-clock:-1", None),
+        ("cpu-clock:99999999999999999999", None),
+        ("", None),
+    ],
+)
+def test_perf_targets(target: str, sampling: perf.Sampling | None) -> None:
+    assert perf.parse(target) == sampling
+
+
+@pytest.mark.parametrize(
+    ("target", "parts"),
+    [
+        ("/bin/x:main", ("/bin/x", "main", None, None)),
+        ("libc.so.6:malloc+0x10", ("libc.so.6", "malloc", "0x10", None)),
+        ("/bin/x:0x1234", ("/bin/x", None, None, "0x1234")),
+        ("/bin/x:a.part.0@V", ("/bin/x", "a.part.0@V", None, None)),
+        ("/bin/x", None),
+        ("/bin/x:", None),
+        (":main", None),
+    ],
+)
+def test_uprobe_targets(target: str, parts: tuple[str | None, ...] | None) -> None:
+    match = links._UPROBE.fullmatch(target)
+    assert (match and (match["path"], match["symbol"], match["plus"], match["offset"])) == parts
+
+
+def test_trace_lines() -> None:
+    line = "          python-1234    [001] ....1  1234.567890: bpf_trace_printk: hello: world"
+    assert trace_log.parse(line) == {
+        "time_s": 1234.56789,
+        "cpu": 1,
+        "pid": 1234,
+        "comm": "python",
+        "text": "hello: world",
+    }
+    assert trace_log.parse("  a-b c-7   (   7) [000] d..2.  1.000001: bpf_trace_printk: ") == {
+        "time_s": 1.000001,
+        "cpu": 0,
+        "pid": 7,
+        "comm": "a-b c",
+        "text": "",
+    }
+    assert trace_log.parse("second half") is None
+    assert trace_log.parse("") is None
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_trace_line_or_none(text: str) -> None:
+    assert trace_log.parse(text) is None or isinstance(trace_log.parse(text), dict)
+
+
+def insn(opcode: int, source: int, immediate: int) -> bytes:
+    return struct.pack("<BBhi", opcode, source << 4, 0, immediate)
+
+
+def small_elf(code: bytes, flags: int = 4) -> bytes:
+    """An ELF file of one section with these bytes, and the names."""
+    names = b"\0text\0names\0"
+    header = struct.pack(
+        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 1, 247, 1, 0, 0, 64 + len(code) + len(names), 0, 64, 0, 0, 64, 3, 2
+    )
+    sections = struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    sections += struct.pack("<IIQQQQIIQQ", 1, 1, flags, 0, 64, len(code), 0, 0, 8, 0)
+    sections += struct.pack("<IIQQQQIIQQ", 6, 3, 0, 0, 64 + len(code), len(names), 0, 0, 1, 0)
+    return header + code + names + sections
+
+
+def test_helper_calls_are_found_only_in_code() -> None:
+    code = insn(0x85, 0, 36) + insn(0x85, 1, 109) + insn(0x18, 0, 58) + insn(0, 0, 0) + insn(0x85, 2, 117)
+    assert elf.helper_calls(memoryview(small_elf(code))) == {36: "text"}
+    assert elf.helper_calls(memoryview(small_elf(code, flags=2))) == {}
+
+
+@given(st.binary(max_size=600))
+def test_noise_is_damaged(data: bytes) -> None:
+    with pytest.raises(elf.DamagedElf):
+        elf.helper_calls(memoryview(data))
+
+
+@given(st.data())
+def test_a_damaged_elf_is_read_or_refused(data: st.DataObject) -> None:
+    whole = bytearray(small_elf(insn(0x85, 0, 36) * 4))
+    for _ in range(data.draw(st.integers(1, 6))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    view = memoryview(bytes(whole))
+    try:
+        elf.helper_calls(view)
+        elf.undefined_symbols(view)
+        elf.function_names(view)
+    except elf.DamagedElf:
+        return
+
+
+def test_functions_of_a_real_library() -> None:
+    path = links.resolve("libc.so.6")
+    if path is None:
+        pytest.skip("no libc.so.6 here")
+    found = near.functions(path)
+    assert {"malloc", "getppid", "printf"} <= found
+    assert "malloc" in near.close("maloc", found)
+    assert near.functions("/etc/passwd") == set()
+    assert near.functions("/no/such/file") == set()
+    assert links.resolve("/no/such/file") is None
+    assert links.resolve("no-such-library.so.7") is None
+    assert links.resolve("sh") in ("/usr/bin/sh", "/bin/sh")
+
+
+@pytest.mark.parametrize(
+    ("type_name", "cpu_count", "expected"),
+    [
+        ("array", 8, 1000 * 16),
+        ("percpu_array", 8, 1000 * (16 * 8 + 8)),
+        ("hash", 8, 1024 * 16 + 1008 * (48 + 8 + 16)),
+        ("percpu_hash", 8, 1024 * 16 + 1000 * (48 + 8 + 8 + 16 * 8)),
+        ("lru_hash", 8, 1024 * 16 + 1000 * (48 + 8 + 16)),
+    ],
+)
+def test_map_memory(type_name: str, cpu_count: int, expected: int) -> None:
+    assert kinds.map_memory_bytes(type_name, 4, 12, 1000, cpu_count) == expected
+
+
+def test_value_strides() -> None:
+    assert maps.value_stride(MapInfo(1, 0, 4, 12, 10, 0, "m"), 8) == 12
+    assert maps.value_stride(MapInfo(5, 0, 4, 12, 10, 0, "m"), 8) == 128
+    assert maps.TYPE_NAMES[5] == "percpu_hash"
+    assert MapInfo(99, 0, 4, 12, 10, 0, "m").type_name == "99"
+    assert {"percpu_hash", "percpu_array"} <= maps.PER_CPU
+
+
+def test_kinds_by_section() -> None:
+    assert kinds.attach_kind(kinds.KPROBE, 0, "uprobe.s//bin/x:f") == "uprobe"
+    assert kinds.attach_kind(kinds.KPROBE, 0, "uretprobe//bin/x:f") == "uretprobe"
+    assert kinds.attach_kind(kinds.KPROBE, 0, "kprobe/f") is None
+    assert kinds.attach_kind(kinds.KPROBE, 0, "uprobe.multi//bin/x:f") is None
+    assert kinds.attach_kind(kinds.TRACING, kinds.TRACE_RAW_TP, "tp_btf/x") == "tp_btf"
+    assert kinds.attach_kind(kinds.TRACING, kinds.TRACE_FENTRY, "fentry/x") is None
+    assert kinds.changes_behaviour(kinds.TRACING, kinds.MODIFY_RETURN)
+    assert not kinds.changes_behaviour(kinds.TRACING, kinds.TRACE_RAW_TP)
+    assert all(not kinds.changes_behaviour(number, 0) for number in kinds._BY_TYPE)
