@@ -1,0 +1,231 @@
+"""From a cell's text to an ELF object."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ebpf_magic
+from ebpf_magic.build import cache, diagnostics, headers
+from ebpf_magic.build.clang import DEADLINE_S, Clang, Result, base_flags, goes_with_precompiled
+from ebpf_magic.build.headers import LICENCE, PRELUDE, Headers, KernelTarget
+from ebpf_magic.build.source import Source
+from ebpf_magic.build.toolchain import Toolchain, find_toolchain
+from ebpf_magic.errors import ToolchainError, UnsupportedError, UsageError
+
+_ELF = b"\x7fELF"
+_CELL = "cell"
+_OBJECT = "cell.o"
+_DEPENDENCIES = "cell.d"
+# clang compares an unknown name with all it knows, which takes minutes when the name is a megabyte of noise.
+_MAX_SPELLED = 1000
+_CONDITION = re.compile(r"^[ \t]*#[ \t]*(?:if|ifdef|ifndef|elif)\b(.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A compiled cell.
+
+    Attributes
+    ----------
+    object : bytes
+        The ELF object, with BTF.
+    source : Source
+        The cell.
+    cached : bool
+        Whether it came out of the cache.
+    prelude : str
+        How the implied prelude was brought in: "precompiled", "plain", or "none" for a cell with its own includes.
+    compile_ns : int
+        What getting the object took.
+    warnings : str
+        The compiler's warnings, with the cell's lines.
+    """
+
+    object: bytes
+    source: Source
+    cached: bool
+    prelude: str
+    compile_ns: int
+    warnings: str
+
+
+def compile_cell(source: str, *, kernel: KernelTarget, clang: str | None = None, cflags: Sequence[str] = ()) -> Built:
+    """Compile a cell for a kernel; needs no privilege.
+
+    Parameters
+    ----------
+    source : str
+        C, either with its own includes or without a single one; then vmlinux.h, libbpf's headers and ebpf_magic.h are
+        implied. A cell that declares no licence is under the GPL.
+    kernel : KernelTarget
+        The kernel it is for.
+    clang : str, optional
+        The compiler; see `find_toolchain`.
+    cflags : sequence of str
+        More flags for it.
+
+    Returns
+    -------
+    Built
+
+    Raises
+    ------
+    CompileError
+        When the compiler refuses the cell; has its line and column.
+    ToolchainError
+        When the compiler, libbpf's headers or the kernel's BTF are missing.
+    UsageError
+        When the cell is empty or is no text.
+    """
+    began_ns = time.perf_counter_ns()
+    cell = Source.parse(source)
+    if kernel.arch not in headers.ARCHES:
+        raise UnsupportedError(f"compile for {kernel.arch}", f"only {' and '.join(headers.ARCHES)} are offered yet")
+    if not kernel.build_id:  # then only its BTF tells it from others
+        btf = kernel.btf()
+        kernel = KernelTarget(kernel.arch, cache.digest(btf), lambda: btf)
+    flags = _checked(cflags)
+    toolchain = find_toolchain(clang)
+    libbpf = headers.libbpf_headers()
+    setting = cache.digest(
+        *(ebpf_magic.__version__, toolchain.identity, headers.identity(libbpf), kernel.arch, kernel.build_id),
+        *(str(cache.root()), *base_flags(kernel.arch)),
+    )
+    key = cache.digest(setting, cell.text, _working_folder() if cell.own_includes else "", *flags)
+    built = _recall(cell, key)
+    if built is None:
+        built = _build(cell, kernel, toolchain, libbpf, flags, setting, key)
+    return replace(built, compile_ns=time.perf_counter_ns() - began_ns)
+
+
+def _build(
+    cell: Source, kernel: KernelTarget, toolchain: Toolchain, libbpf: Path, flags: list[str], setting: str, key: str
+) -> Built:
+    with tempfile.TemporaryDirectory(prefix="ebpf_magic-") as name:
+        folder = Path(name).resolve()
+        found = Headers(_vmlinux(cell, kernel, folder), libbpf, headers.host_folders(kernel.arch))
+        clang = Clang(toolchain, found, kernel.arch, folder, time.monotonic() + DEADLINE_S)
+        (folder / _CELL).write_text(_unit(cell), "utf-8", newline="\n")
+        if cell.longest_word > _MAX_SPELLED:
+            flags = [*flags, "-fno-spell-checking"]
+        if cell.own_includes:
+            prelude, result = "none", _compile(clang, "-iquote", _working_folder(), *flags)
+        else:
+            prelude, result = _compile_with_prelude(clang, cell, flags, setting)
+        output = folder / _OBJECT
+        made = output.read_bytes() if result.code == 0 and output.is_file() else b""
+        if not made.startswith(_ELF):
+            raise diagnostics.compile_error(cell, result, libbpf)
+        built = Built(made, cell, False, prelude, 0, diagnostics.warnings(cell, result.log))
+        _remember(built, key, _dependencies(folder) if cell.own_includes or flags else [])
+        return built
+
+
+def _compile_with_prelude(clang: Clang, cell: Source, flags: list[str], setting: str) -> tuple[str, Result]:
+    """Compile with the precompiled prelude where that is known to be right, without it where not, or where it fails."""
+    first = _definitions_for_prelude(cell, clang.headers)
+    licence = [] if cell.has_licence else ["-include", str(LICENCE)]
+    if not first and (not flags or goes_with_precompiled(flags, clang.headers.prelude_text())):
+        precompiled = clang.precompiled_prelude(cache.digest(setting, *clang.headers.flags()))
+        if precompiled:
+            result = _compile(clang, *flags, "-include-pch", str(precompiled), *licence)
+            if result.code == 0:
+                return "precompiled", result
+            plain = _compile(clang, *flags, "-include", str(PRELUDE), *licence)
+            if plain.code == 0:
+                cache.remove(precompiled)  # it was damaged, or its headers have changed
+            return "plain", plain
+    before = clang.folder / "first.h"
+    before.write_text(first, "utf-8")
+    return "plain", _compile(clang, *flags, "-include", str(before), "-include", str(PRELUDE), *licence)
+
+
+def _compile(clang: Clang, *words: str) -> Result:
+    return clang.run(*words, "-MD", "-MF", _DEPENDENCIES, "-x", "c", _CELL, "-c", "-o", _OBJECT)
+
+
+def _unit(cell: Source) -> str:
+    """Return what is compiled: the cell, its lines where they were.
+
+    A licence goes behind a cell with its own includes: a header of its own may have one, and libbpf takes the first.
+    """
+    if not cell.own_includes or cell.has_licence:
+        return cell.text + "\n"
+    return f'{cell.text}\n\n#line 1 "{diagnostics.AFTER_CELL}"\n{LICENCE.read_text()}'
+
+
+def _definitions_for_prelude(cell: Source, found: Headers) -> str:
+    """Return those of the cell's leading definitions that the prelude's headers ask for in their conditions."""
+    definitions = cell.leading_definitions()
+    if not definitions:
+        return ""
+    asked = set(re.findall(r"[A-Za-z_]\w*", " ".join(_CONDITION.findall(found.prelude_text()))))
+    return "".join(text for name, text in definitions.items() if name in asked)
+
+
+def _vmlinux(cell: Source, kernel: KernelTarget, folder: Path) -> Path | None:
+    try:
+        return headers.vmlinux_folder(kernel, folder)
+    except ToolchainError:
+        if cell.own_includes and "vmlinux.h" not in cell.code:
+            return None
+        raise
+
+
+def _checked(cflags: Sequence[str]) -> list[str]:
+    if isinstance(cflags, str) or not all(isinstance(flag, str) and "\0" not in flag for flag in cflags):
+        raise UsageError(f"compiler flags {cflags!r}", "they must be a list of strings")
+    # The compiler works in a folder of its own, so a relative folder must be made absolute.
+    return [f"-I{os.path.abspath(flag[2:])}" if re.match("-I[^/]", flag) else flag for flag in cflags]
+
+
+def _working_folder() -> str:
+    """Return where the cell's own headers are looked for; the root when the current folder is gone."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
+
+
+def _dependencies(folder: Path) -> list[list[Any]]:
+    """Return path, time and size of each header the cell was compiled with."""
+    try:
+        rule = (folder / _DEPENDENCIES).read_text("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        return []
+    words = re.findall(r"(?:\\.|[^\s\\])+", rule.partition(":")[2].replace("\\\n", " "))
+    paths = [re.sub(r"\\(.)", r"\1", word).replace("$$", "$") for word in words]
+    return [_about(path) for path in paths if os.path.isabs(path) and not path.startswith(f"{folder}/")]
+
+
+def _about(path: str) -> list[Any]:
+    try:
+        about = os.stat(path)
+    except OSError:
+        return [path, 0, -1]
+    return [path, about.st_mtime_ns, about.st_size]
+
+
+def _remember(built: Built, key: str, dependencies: list[list[Any]]) -> None:
+    about = {"prelude": built.prelude, "warnings": built.warnings, "dependencies": dependencies}
+    cache.put("objects", key, json.dumps(about).encode() + b"\n" + built.object)
+
+
+def _recall(cell: Source, key: str) -> Built | None:
+    """Return the object of an earlier build, if every header it was made of is still the same."""
+    entry = cache.get("objects", key)
+    if entry is None:
+        return None
+    first, _, made = entry.partition(b"\n")
+    about = json.loads(first)
+    if any(_about(path) != [path, mtime_ns, size] for path, mtime_ns, size in about["dependencies"]):
+        return None
+    return Built(made, cell, True, about["prelude"], 0, about["warnings"])
