@@ -90,7 +90,7 @@ class EbpfMagicError(Exception):
         return text
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows: the message alone, since the frames in between are ours and not the user's."""
+        """Give IPython the message alone to show: the frames in between are ours and not the user's."""
         return [f"{type(self).__name__}: {self}"]
 
 

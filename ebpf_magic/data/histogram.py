@@ -24,6 +24,7 @@ from ebpf_magic.errors import MapError, UsageError
 BUCKETS = 976
 
 U64 = npt.NDArray[np.uint64]
+F64 = npt.NDArray[np.float64]
 
 
 def _make_lows() -> U64:
@@ -109,16 +110,17 @@ class Histogram:
             What ``numpy.percentile(values, p, method="inverted_cdf")`` gives lies within value ± error; below
             32 the error is 0.
         """
+        values, errors = self.quantiles(percentiles)
+        columns = {_name("value", self.unit): values, _name("error", self.unit): errors}
+        return pd.DataFrame(columns, index=pd.Index(list(percentiles), name="percentile"))
+
+    def quantiles(self, percentiles: Sequence[float]) -> tuple[F64, F64]:
+        """Return the values and the error bounds of :meth:`percentiles` as arrays, for who asks ten times a second."""
         wanted = _checked(percentiles)
-        bucket = _percentile_rows(self.counts, np.array([0]), wanted)[0] if self.counts.any() else None
-        return pd.DataFrame(
-            {
-                _name("value", self.unit): np.nan if bucket is None else _MIDDLES[bucket],
-                _name("error", self.unit): np.nan if bucket is None else _ERRORS[bucket],
-            },
-            index=pd.Index(list(percentiles), name="percentile"),
-            dtype=np.float64,
-        )
+        if not self.counts.any():
+            return np.full(len(wanted), np.nan), np.full(len(wanted), np.nan)
+        bucket = _percentile_rows(self.counts, np.array([0]), wanted)[0]
+        return _MIDDLES[bucket], _ERRORS[bucket]
 
     def frame(self) -> pd.DataFrame:
         """Return the occupied buckets: index ``low_<unit>``, columns ``high_<unit>`` (inclusive), ``count``; uint64."""

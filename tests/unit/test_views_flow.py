@@ -1,4 +1,4 @@
-"""Frames and flow control: a window of unacknowledged frames, the latest state only, a back-off when nothing is heard."""
+"""Frames and flow control: a window of unacknowledged frames, the latest state only, a back-off in silence."""
 
 from __future__ import annotations
 

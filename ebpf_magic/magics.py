@@ -1,0 +1,71 @@
+"""The magics: each parses its line and makes one call of the Python API."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.magic import Magics, line_cell_magic, magics_class
+
+from ebpf_magic import options
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+
+@magics_class
+class EbpfMagics(Magics):
+    """``%%ebpf`` runs a cell in the kernel; ``%ebpf`` asks what works here, lists and stops."""
+
+    shell: InteractiveShell
+
+    @line_cell_magic
+    def ebpf(self, line: str, cell: str | None = None) -> Any:
+        """Run a cell, or answer a line; the parsers' help replaces this text when the extension is loaded."""
+        if cell is None:
+            return _ask(options.parse(options.line_parser(), line))
+        import ebpf_magic
+
+        chosen = options.parse(options.cell_parser(), line)
+        session = ebpf_magic.run(cell, **options.run_options(chosen))
+        self.shell.push({chosen.name: session})
+        if not chosen.quiet:
+            session._ipython_display_()
+        return None
+
+
+def _ask(chosen: Namespace) -> Any:
+    """Do what ``%ebpf VERB`` asks for."""
+    import ebpf_magic
+    from ebpf_magic import listing, running
+
+    if chosen.verb == "doctor":
+        return ebpf_magic.doctor()
+    if chosen.verb == "ls":
+        return listing.kernel() if chosen.all else listing.sessions()
+    if chosen.all:
+        ebpf_magic.stop_all()
+    else:
+        running.find(chosen.name).stop()
+    return None
+
+
+def _help() -> str:
+    """Text of ``%%ebpf?``: the parsers' own help, and the macros of ebpf_magic.h."""
+    from ebpf_magic.build import macros_help
+
+    parts = [options.cell_parser().format_help(), options.line_parser().format_help(), "Macros of ebpf_magic.h:"]
+    return "\n".join([*parts, macros_help()])
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register the magics: ``%load_ext ebpf_magic``."""
+    EbpfMagics.ebpf.__doc__ = _help()
+    shell.register_magics(EbpfMagics)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Stop every session: ``%unload_ext ebpf_magic``."""
+    import ebpf_magic
+
+    ebpf_magic.stop_all()

@@ -1,0 +1,136 @@
+"""The options of the magics: one parser, which is also their help."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import shlex
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from ebpf_magic.errors import UsageError
+
+_SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
+_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaint is a UsageError with near option names."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of ending the process."""
+        unknown = re.search(r"unrecognized arguments: (-\S+)", message)
+        near: list[str] = []
+        if unknown:
+            options = [name for action in self._actions for name in action.option_strings]
+            near = get_close_matches(unknown[1].split("=")[0], options)
+            message = f"unknown option {unknown[1]}"
+        raise UsageError(self.prog, message, f"{self.prog}? shows all options.", near=near)
+
+
+def seconds(text: str) -> float:
+    """Read a duration: ``10s``, ``500ms``, ``2m``."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", text)
+    value = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a duration such as 10s, 500ms or 2m")
+    return value
+
+
+def size(text: str) -> int:
+    """Read a size in bytes: ``512M``, ``2G``."""
+    found = re.fullmatch(r"(\d+)([KMG]?)(?:i?B)?", text, re.IGNORECASE)
+    value = int(found[1]) * _BYTES[found[2].upper()] if found else 0
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 512M or 2G")
+    return value
+
+
+def share(text: str) -> float:
+    """Read a share of one core: ``25%``, ``0.25``."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(%?)", text)
+    value = float(found[1]) / (100 if found[2] else 1) if found else 0.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share of one core such as 25%")
+    return value
+
+
+def target(text: str) -> tuple[str, str]:
+    """Read where a program goes: ``sample=cpu-clock:99hz``."""
+    program, separator, where = text.partition("=")
+    if not (program and separator and where):
+        raise argparse.ArgumentTypeError(f"{text!r} is not PROGRAM=TARGET, such as sample=cpu-clock:99hz")
+    return program, where
+
+
+def cell_parser() -> Parser:
+    """Return the parser of the ``%%ebpf`` line."""
+    parser = Parser(
+        prog="%%ebpf",
+        add_help=False,
+        allow_abbrev=False,
+        description="Compile the cell, load it into the kernel, attach it, and bind NAME to the session.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("name", metavar="NAME", help="the session's name; running the cell again replaces it")
+    add("--on", default="auto", metavar="HOST", help="where it runs: auto, local, sudo")
+    add("--engine", default="auto", help="what compiles and loads it: libbpf")
+    add("--attach", action="append", default=[], type=target, metavar="PROGRAM=TARGET",
+        help="where a program goes whose section does not say: sample=cpu-clock:99hz, m=libc.so.6:malloc")  # fmt: skip
+    add("--no-attach", action="store_true", help="only load")
+    add("--for", dest="for_s", type=seconds, metavar="10s", help="stop by itself after this time")
+    add("--keep-maps", action="store_true", help="carry over the contents of maps whose type did not change")
+    add("--quiet", action="store_true", help="show no card")
+    add("--allow-change", action="store_true", help="allow programs that can change what the machine does")
+    add("--map-budget", type=size, metavar="256M", help="kernel memory the maps may take")
+    add("--max-cpu", type=share, metavar="25%%", help="share of one core above which the programs are detached")
+    add("--clang", metavar="PATH", help="the compiler to use")
+    return parser
+
+
+def line_parser() -> Parser:
+    """Return the parser of the ``%ebpf`` line."""
+    parser = Parser(
+        prog="%ebpf", add_help=False, allow_abbrev=False, description="What works here, and what runs here."
+    )
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    verbs.add_parser(
+        "doctor", prog="%ebpf doctor", add_help=False, help="what works here, and how to mend what does not"
+    )
+    listing = verbs.add_parser("ls", prog="%ebpf ls", add_help=False, help="this notebook's sessions")
+    listing.add_argument("--all", action="store_true", help="every program and map in the kernel, with its owner")
+    stop = verbs.add_parser("stop", prog="%ebpf stop", add_help=False, help="stop a session")
+    which = stop.add_mutually_exclusive_group(required=True)
+    which.add_argument("name", nargs="?", metavar="NAME")
+    which.add_argument("--all", action="store_true", help="stop all of them")
+    return parser
+
+
+def parse(parser: Parser, line: str) -> argparse.Namespace:
+    """Parse a magic's line."""
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise UsageError(parser.prog, f"{line!r}: {error}") from None
+    return parser.parse_args(words)
+
+
+def run_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the keyword arguments of :func:`ebpf_magic.run` for a parsed ``%%ebpf`` line."""
+    result: dict[str, Any] = {
+        "name": options.name,
+        "engine": options.engine,
+        "on": options.on,
+        "attach": False if options.no_attach else dict(options.attach),
+        "for_s": options.for_s,
+        "keep_maps": options.keep_maps,
+        "allow_change": options.allow_change,
+        "clang": options.clang,
+    }
+    if options.map_budget is not None:
+        result["map_budget_bytes"] = options.map_budget
+    if options.max_cpu is not None:
+        result["max_cpu"] = options.max_cpu
+    return result

@@ -1,0 +1,257 @@
+"""Bring a cell into the kernel, and keep the sessions of this process."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import keyword
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from ebpf_magic import build
+from ebpf_magic.data.btf import Btf
+from ebpf_magic.errors import HostError, NoSuchNameError, UnsupportedError, UsageError, VerifierError
+from ebpf_magic.hosts import registry
+from ebpf_magic.live import Task, ticker
+from ebpf_magic.session import Session, Stage
+
+if TYPE_CHECKING:
+    from ebpf_magic.hosts.base import AgentHost, Loaded
+
+MAP_BUDGET_BYTES = 256 << 20
+MAX_CPU = 0.25
+_WATCH_S = 0.25
+
+_sessions: dict[str, Session] = {}
+_lock = threading.RLock()
+_unnamed = itertools.count(1)
+
+
+def run(
+    source: str,
+    name: str | None = None,
+    engine: str = "auto",
+    on: str = "auto",
+    attach: Mapping[str, str] | bool | None = None,
+    for_s: float | None = None,
+    *,
+    keep_maps: bool = False,
+    allow_change: bool = False,
+    map_budget_bytes: int = MAP_BUDGET_BYTES,
+    max_cpu: float = MAX_CPU,
+    clang: str | None = None,
+) -> Session:
+    """Compile C, load it into the kernel and attach it.
+
+    Parameters
+    ----------
+    source : str
+        eBPF C. Without a single ``#include`` it gets vmlinux.h, libbpf's helpers, ebpf_magic.h and a GPL licence.
+    name : str, optional
+        A running session of the same name is replaced: the new one is attached before the old one goes, and when the
+        new one fails, the old one runs on.
+    engine : str
+        ``libbpf``, or ``auto``.
+    on : str
+        ``local`` (this process may load programs), ``sudo``, or ``auto``: the first of them that works.
+    attach : mapping, optional
+        Where programs go whose section does not say it: ``{"sample": "cpu-clock:99hz"}``. False attaches nothing.
+    for_s : float, optional
+        Stop by itself after so many seconds; held by the agent.
+    keep_maps : bool
+        Carry the contents of maps whose type did not change over from the session that is replaced.
+    allow_change : bool
+        Allow programs that can change what the machine does.
+    map_budget_bytes : int
+        Refuse to load when the maps could take more kernel memory than this.
+    max_cpu : float
+        Detach when the programs take more than this share of one core.
+    clang : str, optional
+        The compiler to use.
+
+    Returns
+    -------
+    Session
+
+    Raises
+    ------
+    CompileError, VerifierError, AttachError, NotPermittedError, GuardError, NoHostError, UsageError
+        Each says what was tried, why it failed and what to do; nothing stays in the kernel.
+
+    Requires
+    --------
+    Linux 5.8 or later with BTF, clang 14 or later, and the right to load programs (root, capabilities, or ``sudo -n``).
+    """
+    _check_options(name, engine, for_s, max_cpu, map_budget_bytes)
+    began = time.perf_counter_ns()
+    host = registry.get(on)
+    target = build.KernelTarget(host.info.arch, host.info.build_id, host.btf)
+    built = build.compile_cell(source, kernel=target, clang=clang)
+    compiled = time.perf_counter_ns()
+    name = name or f"ebpf{next(_unnamed)}"
+    with _lock:
+        previous = _sessions.get(name)
+    token = f"{name}-{secrets.token_hex(4)}"
+    btf = Btf.from_elf(built.object)
+    try:
+        loaded = host.load(
+            built.object,
+            session=token,
+            name=name,
+            allow_change=allow_change,
+            map_budget_bytes=map_budget_bytes,
+            max_cpu=max_cpu,
+            for_s=for_s,
+            reuse=_reusable(previous, host, btf) if keep_maps else None,
+        )
+        session = Session(name, host, token, built, loaded, btf)
+        session.stages = [
+            Stage("compiled", compiled - began, _compiled_detail(built)),
+            Stage("loaded", loaded.open_ns + loaded.load_ns, _loaded_detail(loaded)),
+        ]
+        if attach is not False:
+            # Before attaching: the calibration's own system calls are not to be in the data.
+            host.calibrate(sorted({program["kind"] for program in loaded.programs}))
+            reply = session.attach(attach if isinstance(attach, Mapping) else {})
+            detail = ", ".join(link["target"] for link in reply["links"]) or "nothing to attach"
+            session.stages.append(Stage("attached", reply["attach_ns"], detail))
+    except BaseException as error:
+        if host.alive:
+            host.close_session(token)
+        if isinstance(error, VerifierError):
+            raise build.verifier_error(built, error) from None
+        raise
+    _replace(previous, session)
+    return session
+
+
+def sessions() -> list[Session]:
+    """List the sessions of this process that are running, oldest first."""
+    with _lock:
+        return list(_sessions.values())
+
+
+def stop_all() -> None:
+    """Stop every session of this process."""
+    for session in sessions():
+        session.stop()
+
+
+def find(name: str) -> Session:
+    """Give the running session of that name; raises NoSuchNameError with the near ones."""
+    with _lock:
+        if name in _sessions:
+            return _sessions[name]
+        raise NoSuchNameError(
+            f"session {name!r}",
+            "no such session is running",
+            f"Running: {', '.join(_sessions) or 'none'}.",
+            near=get_close_matches(name, _sessions),
+        )
+
+
+def _check_options(name: str | None, engine: str, for_s: float | None, max_cpu: float, budget: int) -> None:
+    if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
+        raise UsageError(f"session name {name!r}", "it must be a Python name, since the session is bound to it")
+    if engine not in ("auto", "libbpf"):
+        raise UnsupportedError(f"engine {engine!r}", "only libbpf is offered yet", "Leave engine out.")
+    if for_s is not None and not 0 < for_s < float("inf"):
+        raise UsageError(f"run for {for_s!r} s", "the time must be above 0")
+    if not 0 < max_cpu < float("inf"):
+        raise UsageError(f"max_cpu {max_cpu!r}", "it is a share of one core above 0, such as 0.25")
+    if budget <= 0:
+        raise UsageError(f"map budget of {budget!r} bytes", "it must be above 0")
+
+
+def _compiled_detail(built: build.Built) -> str:
+    if built.cached:
+        return f"{len(built.object):,} bytes, from the cache"
+    return f"{len(built.object):,} bytes" + (", precompiled prelude" if built.prelude == "precompiled" else "")
+
+
+def _loaded_detail(loaded: Loaded) -> str:
+    verified = sum(program["verified_insns"] or 0 for program in loaded.programs)
+    jited = sum(program["jited_bytes"] for program in loaded.programs)
+    return f"{verified:,} instructions verified, {jited:,} bytes JITed"
+
+
+def _reusable(previous: Session | None, host: AgentHost, btf: Btf) -> dict[str, str]:
+    """Find the running session's maps whose declaration is the same in the new object: name -> handle."""
+    if previous is None or previous.state != "running" or previous.host != host.name:
+        return {}
+    return {
+        name: previous.maps[name].handle.handle
+        for name, spec in btf.map_specs().items()
+        if name in previous.maps and previous.maps[name].spec == spec
+    }
+
+
+def _replace(previous: Session | None, session: Session) -> None:
+    """Register the new session, then let the one before go: in this order no event is missed between the two."""
+    attached = session.attached_ns
+    with _lock:
+        _sessions[session.name] = session
+    session.on_end(lambda: _forget(session))
+    if previous is not None and previous.state == "running":
+        began = time.monotonic_ns()
+        previous.stop()
+        session.swap_ns = (began - attached, time.monotonic_ns() - attached)
+    _watchman.start()
+
+
+def _forget(session: Session) -> None:
+    with _lock:
+        if _sessions.get(session.name) is session:
+            del _sessions[session.name]
+
+
+class _Watchman:
+    """Asks each agent now and then, while there are sessions, what its guard did, and tells the sessions."""
+
+    def __init__(self) -> None:
+        self._task: Task | None = None
+
+    def start(self) -> None:
+        with _lock:
+            if self._task is None:
+                self._task = ticker.add(self._look, _WATCH_S, self._failed)
+
+    def _look(self) -> None:
+        with _lock:
+            if not _sessions and self._task is not None:
+                self._task.cancel()
+                self._task = None
+        for host, group in _by_host(sessions()).items():
+            try:
+                states = host.status()["sessions"]
+            except HostError as error:
+                for session in group:
+                    session.fail(str(error))
+                continue
+            for session in group:
+                session.watch(states.get(session.token, {}))
+
+    def _failed(self, error: Exception) -> None:
+        self._task = None
+        for session in sessions():
+            session.warnings.append(f"the watch on the agent ended: {error!r}")
+
+
+def _by_host(group: list[Session]) -> dict[AgentHost, list[Session]]:
+    result: dict[AgentHost, list[Session]] = {}
+    for session in group:
+        result.setdefault(session.agent_host, []).append(session)
+    return result
+
+
+def _at_exit() -> None:
+    stop_all()
+    registry.close_all()
+
+
+_watchman = _Watchman()
+atexit.register(_at_exit)

@@ -1,0 +1,406 @@
+"""Sessions: a cell's programs while they run, and what they leave behind when they stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ebpf_magic import build
+from ebpf_magic.bpf_map import Map
+from ebpf_magic.data.btf import Btf
+from ebpf_magic.errors import (
+    EbpfMagicError,
+    HostError,
+    NoSuchNameError,
+    StoppedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from ebpf_magic.hosts.base import AgentHost, Loaded
+
+_LOG_LINES = 10_000
+
+
+class RunResult(NamedTuple):
+    """What ``BPF_PROG_RUN`` gave: the program's return value, nanoseconds a run, and what it left in ctx and data."""
+
+    retval: int
+    duration_ns: int
+    ctx: bytes
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of bringing a cell into the kernel: its name, how long it took, and what came of it."""
+
+    name: str
+    took_ns: int
+    detail: str
+
+
+class Maps(Mapping[str, Map]):
+    """A session's maps by name; an unknown name is answered with the near ones."""
+
+    def __init__(self, session_name: str, maps: dict[str, Map]) -> None:
+        self._session_name = session_name
+        self._maps = maps
+
+    def __getitem__(self, name: str) -> Map:
+        try:
+            return self._maps[name]
+        except KeyError:
+            raise NoSuchNameError(
+                f"map {name!r} of {self._session_name}",
+                "no such map",
+                f"Its maps: {', '.join(self._maps) or 'none'}.",
+                near=get_close_matches(str(name), self._maps),
+            ) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._maps
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._maps)
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    def __repr__(self) -> str:
+        return f"<Maps of {self._session_name}: {', '.join(self._maps) or 'none'}>"
+
+
+class Session:
+    """A cell's programs in the kernel; made by :func:`~ebpf_magic.run`, not directly.
+
+    Attributes
+    ----------
+    name : str
+        The name given to the cell.
+    host : str
+        Where the programs run: ``local``, ``sudo``.
+    engine : str
+        What compiled and loaded them: ``libbpf``.
+    maps : Mapping of str to Map
+        The maps of the cell.
+    stages : list of Stage
+        Compiled, loaded, attached: the time each took and what came of it.
+    """
+
+    engine = "libbpf"
+
+    def __init__(self, name: str, host: AgentHost, token: str, built: build.Built, loaded: Loaded, btf: Btf) -> None:
+        self.name = name
+        self.host = host.name
+        self.token = token
+        self.lock = threading.RLock()
+        self.stages: list[Stage] = []
+        self.message = ""
+        self.warnings: list[str] = [*([built.warnings] if built.warnings else []), *loaded.notes]
+        self.swap_ns: tuple[int, int] | None = None
+        self.agent_host = host
+        self._built = built
+        self._programs = loaded.programs
+        self._links: list[dict[str, Any]] = []
+        self._state = "running"
+        self._ending = False
+        self._stats: dict[str, Any] = {}
+        self._log: list[dict[str, Any]] = []
+        self._log_dropped = 0
+        self._attached_ns = self._since_ns = 0
+        self._on_end: list[Callable[[], None]] = []
+        specs = btf.map_specs()
+        cpus = host.info.possible_cpus
+        self._all_maps = {
+            handle.name: Map(self, handle, specs.get(handle.name), cpus) for handle in loaded.maps.values()
+        }
+        self.maps = Maps(name, {key: value for key, value in self._all_maps.items() if not value.handle.internal})
+        self._missed = _missed_counters(btf)
+
+    # What it is
+
+    @property
+    def state(self) -> str:
+        """``running``, ``stopped``, or ``failed`` (its agent is gone)."""
+        return self._state
+
+    @property
+    def programs(self) -> pd.DataFrame:
+        """The programs, one row each.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``name``; columns ``section``, ``target``, ``insns``, ``verified_insns``, ``xlated_bytes``,
+            ``jited_bytes``.
+        """
+        import pandas as pd
+
+        targets = {link["program"]: link["target"] for link in self._links}
+        rows = [{**program, "target": targets.get(program["name"], "")} for program in self._programs]
+        columns = ["name", "section", "target", "insns", "verified_insns", "xlated_bytes", "jited_bytes"]
+        return pd.DataFrame(rows, columns=columns).set_index("name")
+
+    def __repr__(self) -> str:
+        what = ", ".join(f"{program['name']} ({program['section']})" for program in self._programs)
+        return f"<Session {self.name}: {self.state} on {self.host}; {what or 'no programs'}>"
+
+    def _ipython_display_(self) -> None:
+        from ebpf_magic.display import show_card
+
+        show_card(self)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # What it costs and says
+
+    def stats(self) -> pd.DataFrame:
+        """Tell what the programs cost, and what they missed.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``program``; columns ``runs``, ``run_time_ns`` (program time, measured by the kernel),
+            ``ns_per_run``, ``cpu_share`` (program time as a share of one core since it was attached),
+            ``hook_ns_estimate`` (what one hit of this attach kind costs beside the program: measured with an empty
+            program on this kernel, once, before the first session with this kind; NaN where that cannot be done)
+            and ``missed_runs`` (hits that the kernel skipped).
+        """
+        import pandas as pd
+
+        raw = self.poll_stats()
+        since_ns = max(raw.get("time_ns", 0) - self._since_ns, 1)
+        rows = []
+        for program in raw.get("programs", []):
+            runs, run_time_ns, hook_ns = program["runs"], program["run_time_ns"], program["hook_ns"]
+            rows.append(
+                {
+                    "program": program["name"],
+                    "runs": runs,
+                    "run_time_ns": run_time_ns,
+                    "ns_per_run": run_time_ns / runs if runs else float("nan"),
+                    "cpu_share": run_time_ns / since_ns,
+                    "hook_ns_estimate": float("nan") if hook_ns is None else float(hook_ns),
+                    "missed_runs": program["missed_runs"],
+                }
+            )
+        columns = ["program", "runs", "run_time_ns", "ns_per_run", "cpu_share", "hook_ns_estimate", "missed_runs"]
+        return pd.DataFrame(rows, columns=columns).set_index("program")
+
+    @property
+    def log(self) -> pd.DataFrame:
+        """What ``bpf_printk`` said while the session ran.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``time_s`` (since boot), ``cpu``, ``pid``, ``comm``, ``text``; the last 10,000 lines.
+            ``attrs["dropped"]`` counts the lines before them. The kernel does not say which program wrote a line: it
+            may come from another session's program.
+        """
+        import pandas as pd
+
+        self.poll_log()
+        frame = pd.DataFrame(self._log, columns=["time_s", "cpu", "pid", "comm", "text"])
+        frame.attrs["dropped"] = self._log_dropped
+        return frame
+
+    def missed(self) -> dict[str, dict[str, int]]:
+        """Tell what the cell's macros could not count, by map.
+
+        Returns
+        -------
+        dict
+            For each map with the short macros: ``full`` (updates that a full map refused) and ``unseen`` (ends for
+            which no START was seen).
+        """
+        return {name: self.missed_of(name) for name in self._missed}
+
+    def missed_of(self, name: str) -> dict[str, int]:
+        """Tell the same of one map; zeros for one without the short macros."""
+        section, offset = self._missed.get(name, ("", 0))
+        if section not in self._all_maps:
+            return {"full": 0, "unseen": 0}
+        values = self._all_maps[section].sample().values
+        full, unseen = (int.from_bytes(values[at : at + 8], "little") for at in (offset, offset + 8))
+        return {"full": full, "unseen": unseen}
+
+    def lost(self, programs: list[dict[str, Any]] | None = None) -> list[str]:
+        """Say in words what was not counted, not seen, or not run; empty when nothing was lost."""
+        if programs is None:
+            programs = self.poll_stats().get("programs", [])
+        words = [
+            f"{program['name']}: {program['missed_runs']:,} runs skipped by the kernel"
+            for program in programs
+            if program["missed_runs"]
+        ]
+        for name, counts in self.missed().items():
+            if counts["full"]:
+                words.append(f"{name}: {counts['full']:,} updates refused, the map is full")
+            if counts["unseen"]:
+                words.append(f"{name}: {counts['unseen']:,} ends without a START")
+        if self._log_dropped:
+            words.append(f"log: {self._log_dropped:,} lines dropped")
+        return words
+
+    # What it does
+
+    def run(self, program: str, ctx: bytes | None = None, data: bytes | None = None, repeat: int = 1) -> RunResult:
+        """Run a program once with ``BPF_PROG_RUN``, without waiting for its hook.
+
+        Parameters
+        ----------
+        program : str
+            Name of the program (its C function).
+        ctx, data : bytes, optional
+            Context and packet handed to it, where its kind takes them.
+        repeat : int
+            How many times; ``syscall`` programs run once.
+
+        Returns
+        -------
+        RunResult
+
+        Raises
+        ------
+        NoSuchNameError
+            No such program.
+        KernelError
+            This kind cannot be run so, or the kernel refused.
+        """
+        names = [known["name"] for known in self._programs]
+        if program not in names:
+            raise NoSuchNameError(
+                f"program {program!r} of {self.name}",
+                "no such program",
+                f"Its programs: {', '.join(names) or 'none'}.",
+                near=get_close_matches(program, names),
+            )
+        if self.state != "running":
+            raise StoppedError(f"run program {program} of {self.name}", "the session has ended")
+        raw = self.agent_host.run_program(self.token, program, ctx or b"", data or b"", repeat)
+        return RunResult(raw["retval"], raw["duration_ns"], raw["ctx_out"], raw["data_out"])
+
+    def stop(self) -> None:
+        """Take everything out of the kernel. The maps' last contents, the statistics and the log stay readable."""
+        self._end("stopped", "")
+
+    def on_end(self, call: Callable[[], None]) -> None:
+        """Call when the session ends, at once if it has."""
+        with self.lock:
+            if self._state == "running":
+                self._on_end.append(call)
+                return
+        call()
+
+    # Inside
+
+    def attach(self, targets: Mapping[str, str]) -> dict[str, Any]:
+        """Attach the programs; the host's answer."""
+        reply = self.agent_host.attach(self.token, dict(targets))
+        self._links = reply["links"]
+        self._attached_ns = time.monotonic_ns()
+        self._since_ns = self.agent_host.stats(self.token)["time_ns"]
+        return reply
+
+    def watch(self, status: Mapping[str, Any]) -> None:
+        """Follow the agent's word on this session: what the guard stopped, stops here too."""
+        if status.get("state") == "detached" and self._state == "running":
+            self._end("stopped", str(status.get("message", "")))
+
+    def fail(self, why: str) -> None:
+        """End because the agent is gone; with map descriptors at hand the last contents are kept all the same."""
+        self._end("failed", why)
+
+    def poll_stats(self) -> dict[str, Any]:
+        """Give the agent's counters as they are now, or as they were at the end."""
+        with self.lock:
+            if self._state == "running" and not self._ending:
+                self._stats = self.agent_host.stats(self.token)
+            return self._stats
+
+    def poll_log(self) -> list[dict[str, Any]]:
+        """All log lines so far, after fetching the new ones."""
+        with self.lock:
+            if self._state == "running" and not self._ending:
+                self._fetch_log()
+            return self._log
+
+    @property
+    def links(self) -> list[dict[str, Any]]:
+        """The links: program, target, kind."""
+        return self._links
+
+    @property
+    def program_rows(self) -> list[dict[str, Any]]:
+        """The programs as the agent described them."""
+        return self._programs
+
+    @property
+    def attached_ns(self) -> int:
+        """Time at which everything was attached, on this process's CLOCK_MONOTONIC."""
+        return self._attached_ns
+
+    @property
+    def since_ns(self) -> int:
+        """The same on the clock of the host's kernel, which is that of its counters."""
+        return self._since_ns
+
+    def _fetch_log(self) -> None:
+        reply = self.agent_host.log(self.token)
+        self._log.extend(reply["lines"])
+        excess = max(len(self._log) - _LOG_LINES, 0)
+        del self._log[:excess]
+        self._log_dropped += excess + reply["dropped"]
+
+    def _end(self, state: str, message: str) -> None:
+        with self.lock:
+            if self._ending or self._state != "running":
+                return
+            self._ending = True
+            self.message = message
+            try:
+                self._detach_and_keep()
+            except HostError as error:
+                state, self.message = "failed", self.message or str(error)
+            finally:
+                self._state = state
+                calls, self._on_end = self._on_end, []
+        for call in calls:
+            call()
+
+    def _detach_and_keep(self) -> None:
+        """Programs out first, then the last reading of everything they wrote, then the maps."""
+        try:
+            if self.agent_host.alive:
+                self.agent_host.detach(self.token)
+                self._stats = self.agent_host.stats(self.token)
+                self._fetch_log()
+        finally:
+            for item in self._all_maps.values():
+                try:
+                    item.keep_final()
+                except EbpfMagicError as error:
+                    self.warnings.append(str(error))
+            if self.agent_host.alive:
+                self.agent_host.close_session(self.token)
+
+
+def _missed_counters(btf: Btf) -> dict[str, tuple[str, int]]:
+    """Map name -> (data section, byte offset) of the counters that the short macros keep beside each map."""
+    section, suffix = ".data.em", "__missed"
+    return {
+        name[: -len(suffix)]: (section, offset) for name, offset, _ in btf.variables(section) if name.endswith(suffix)
+    }

@@ -1,0 +1,92 @@
+"""The options of the magics."""
+
+from __future__ import annotations
+
+import pytest
+
+from ebpf_magic import options
+from ebpf_magic.errors import UsageError
+
+
+def test_defaults_are_those_of_run() -> None:
+    chosen = options.run_options(options.parse(options.cell_parser(), "opens"))
+    assert chosen == {
+        "name": "opens",
+        "engine": "auto",
+        "on": "auto",
+        "attach": {},
+        "for_s": None,
+        "keep_maps": False,
+        "allow_change": False,
+        "clang": None,
+    }
+
+
+def test_every_option_reaches_run() -> None:
+    line = (
+        "lat --on local --engine libbpf --attach sample=cpu-clock:99hz --attach m=/lib/libc.so.6:malloc --for 10s "
+        "--keep-maps --allow-change --map-budget 512M --max-cpu 50% --clang '/opt/my clang'"
+    )
+    chosen = options.run_options(options.parse(options.cell_parser(), line))
+    assert chosen["attach"] == {"sample": "cpu-clock:99hz", "m": "/lib/libc.so.6:malloc"}
+    assert (chosen["for_s"], chosen["map_budget_bytes"], chosen["max_cpu"]) == (10.0, 512 << 20, 0.5)
+    assert (chosen["on"], chosen["clang"]) == ("local", "/opt/my clang")
+    assert chosen["keep_maps"] is True
+    assert chosen["allow_change"] is True
+
+
+def test_no_attach_attaches_nothing() -> None:
+    assert options.run_options(options.parse(options.cell_parser(), "x --no-attach"))["attach"] is False
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("10s", 10.0), ("500ms", 0.5), ("2m", 120.0), ("1h", 3600.0), ("3", 3.0), ("0.5s", 0.5)]
+)
+def test_durations(text: str, value: float) -> None:
+    assert options.seconds(text) == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("512M", 512 << 20), ("2GiB", 2 << 30), ("64k", 65536), ("100", 100)])
+def test_sizes(text: str, value: int) -> None:
+    assert options.size(text) == value
+
+
+@pytest.mark.parametrize("line", ["x --for never", "x --for 0s", "x --for -1s", "x --map-budget 0", "x --max-cpu 0%"])
+def test_values_that_cannot_be_meant(line: str) -> None:
+    with pytest.raises(UsageError):
+        options.parse(options.cell_parser(), line)
+
+
+def test_unknown_option_names_the_near_one() -> None:
+    with pytest.raises(UsageError) as caught:
+        options.parse(options.cell_parser(), "opens --keep-map")
+    assert "unknown option --keep-map" in str(caught.value)
+    assert "--keep-maps" in caught.value.near
+
+
+@pytest.mark.parametrize("line", ["", "opens extra", "'open", "opens --attach nowhere"])
+def test_lines_that_cannot_be_read(line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        options.parse(options.cell_parser(), line)
+    assert "%%ebpf" in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["", "explode", "stop", "stop a --all"])
+def test_line_magic_refuses(line: str) -> None:
+    with pytest.raises(UsageError):
+        options.parse(options.line_parser(), line)
+
+
+def test_help_names_every_option() -> None:
+    text = options.cell_parser().format_help()
+    for option in (
+        "--on",
+        "--attach",
+        "--for",
+        "--keep-maps",
+        "--quiet",
+        "--allow-change",
+        "--map-budget",
+        "--max-cpu",
+    ):
+        assert option in text
