@@ -1,0 +1,250 @@
+"""The rows of the table: each measures both sides turn by turn, since the machine's speed changes under them."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from live_cpu import live_cpu_share
+from sides import Batch, Bcc, bpftrace_to_attached_ns, events, kernel_headers
+
+import ebpf_magic as em
+
+_fresh = itertools.count(time.time_ns() % 1_000_000_000)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was measured, what was promised, and whether it was kept."""
+
+    what: str
+    against: str
+    target: str
+    ours: str
+    theirs: str
+    ratio: str
+    met: bool
+
+
+@dataclass(frozen=True)
+class Options:
+    """How often to measure: `repeats` for what takes less than a second, fewer for the rest."""
+
+    repeats: int = 9
+
+
+def faster(what: str, against: str, at_least: float, mine: float, other: float) -> Row:
+    """A row of two times in seconds."""
+    ratio = other / mine
+    target = f"{at_least:g} times faster"
+    return Row(what, against, target, milliseconds(mine), milliseconds(other), f"{ratio:.1f} x", ratio >= at_least)
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:,.1f} ms" if seconds < 0.1 else f"{seconds * 1000:,.0f} ms"
+
+
+# A cell run again
+
+RELOAD = """
+HASH(counts, u32, u64);
+SEC("tracepoint/syscalls/sys_enter_getpgid")
+int on_call(void *ctx) {{ COUNT(counts, PID()); return {number}; }}
+"""
+
+
+def reload_once() -> tuple[float, float]:
+    """Run the cell with a text it never had: seconds until the new one is attached, until the old one is gone."""
+    source = RELOAD.format(number=next(_fresh))
+    began = time.monotonic_ns()
+    session = em.run(source, name="reloaded")
+    gone = time.monotonic_ns()
+    return (session.attached_ns - began) / 1e9, (gone - began) / 1e9
+
+
+def reload_rows(options: Options) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as folder, closing(Bcc(kernel_headers(Path(folder)))) as bcc, events():
+        ours, gone, of_bcc, of_bpftrace = [], [], [], []
+        for turn in range(options.repeats + 2):
+            attached_s, gone_s = reload_once()
+            answer = bcc.ask("reload", number=next(_fresh), event="syscalls:sys_enter_getpgid")
+            bpftrace_ns = bpftrace_to_attached_ns()
+            if turn >= 2:  # before that, caches are cold
+                ours.append(attached_s)
+                gone.append(gone_s)
+                of_bcc.append(answer["attached_ns"] / 1e9)
+                of_bpftrace.append(bpftrace_ns / 1e9)
+        em.stop_all()
+    # Medians: several processes take part, and the least of each would be luck.
+    mine, until_gone = statistics.median(ours), milliseconds(statistics.median(gone))
+    what = f"a cell run again with its text changed, until attached (until the old one is gone: {until_gone})"
+    yield faster(what, "BCC, compile and attach in a warm process", 3, mine, statistics.median(of_bcc))
+    yield faster("the same", "bpftrace, process start to attached", 3, mine, statistics.median(of_bpftrace))
+
+
+# Maps to DataFrames: the least of several times on both sides, as the work is the same each time.
+
+
+def contents(entries: int, struct_key: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and values, the same for every side: keys in no order, a hundred different names."""
+    order = np.random.default_rng(entries).permutation(entries)
+    values = np.arange(entries, dtype=np.uint64)
+    if not struct_key:
+        return order.astype(np.uint64) * 7919, values
+    keys = np.zeros(entries, dtype=[("pid", "<u4"), ("comm", "S16")])
+    keys["pid"] = order
+    keys["comm"] = np.array([f"worker-{number}" for number in range(100)], dtype="S16")[order % 100]
+    return keys, values
+
+
+MAP = """
+{struct}
+HASH(m, {key}, u64, {entries});
+SEC("tracepoint/syscalls/sys_enter_getpgid")
+int on_call(void *ctx) {{ (void)&m; return 0; }}
+"""
+
+
+def filled_session(entries: int, struct_key: bool, keys: np.ndarray, values: np.ndarray) -> em.Session:
+    """A session whose map `m` holds the contents."""
+    struct = "struct who { u32 pid; char comm[16]; };" if struct_key else ""
+    source = MAP.format(struct=struct, key="struct who" if struct_key else "u64", entries=entries)
+    session = em.run(source, name="filled", attach=False)
+    if struct_key:
+        index = pd.MultiIndex.from_arrays([keys["pid"], keys["comm"].astype(str)], names=["pid", "comm"])
+    else:
+        index = pd.Index(keys, name="key")
+    session.maps["m"].update(pd.DataFrame({"value": values}, index=index))
+    return session
+
+
+def read_once(session: em.Session, entries: int, total: int) -> float:
+    """Seconds for one DataFrame; its contents are checked."""
+    began = time.perf_counter_ns()
+    frame = session.maps["m"].df()
+    took = time.perf_counter_ns() - began
+    assert len(frame) == entries and int(frame["value"].sum()) == total, "what was read is not what was written"
+    return took / 1e9
+
+
+def items_rows(options: Options) -> Iterator[Row]:
+    entries = 131_072
+    for struct_key, at_least in ((False, 15), (True, 8)):
+        with tempfile.TemporaryDirectory() as folder, closing(Bcc(kernel_headers(Path(folder) / "headers"))) as bcc:
+            keys, values = contents(entries, struct_key)
+            files = write(Path(folder), keys, values)
+            bcc.ask("fill", struct_key=struct_key, keys=str(files[0]), values=str(files[1]), entries=entries)
+            ours, theirs = [], []
+            with filled_session(entries, struct_key, keys, values) as session:
+                read_once(session, entries, int(values.sum()))
+                for _ in range(options.repeats):
+                    ours.append(read_once(session, entries, int(values.sum())))
+                    answer = bcc.ask("read")
+                    assert (answer["rows"], answer["sum"]) == (entries, int(values.sum())), "BCC read something else"
+                    theirs.append(answer["ns"] / 1e9)
+        key = "{u32 pid; char comm[16]}" if struct_key else "u64"
+        what = f"131,072-entry hash, key {key}, to DataFrame"
+        yield faster(what, "BCC, loop over items()", at_least, min(ours), min(theirs))
+
+
+def batch_rows(options: Options) -> Iterator[Row]:
+    entries = 1_000_000
+    for struct_key, at_most in ((False, 1.4), (True, 2.0)):
+        keys, values = contents(entries, struct_key)
+        ours, theirs = [], []
+        with tempfile.TemporaryDirectory() as folder:
+            files = write(Path(folder), keys, values)
+            with (
+                closing(Batch(Path(folder), *files, entries, keys.itemsize)) as batch,
+                filled_session(entries, struct_key, keys, values) as session,
+            ):
+                read_once(session, entries, int(values.sum()))
+                for _ in range(options.repeats):
+                    ours.append(read_once(session, entries, int(values.sum())))
+                    took, *seen = batch.read()
+                    assert seen == [entries, int(values.sum())], "the C program read something else"
+                    theirs.append(took / 1e9)
+        mine, other = min(ours), min(theirs)
+        key = "{u32 pid; char comm[16]}" if struct_key else "u64"
+        yield Row(
+            f"1,000,000-entry hash, key {key}, to DataFrame",
+            "a C program, the same batch calls",
+            f"at most {at_most:g} times its time",
+            milliseconds(mine),
+            milliseconds(other),
+            f"{mine / other:.2f} x",
+            mine / other <= at_most,
+        )
+
+
+def write(folder: Path, keys: np.ndarray, values: np.ndarray) -> tuple[Path, Path]:
+    keys.tofile(folder / "keys")
+    values.tofile(folder / "values")
+    return folder / "keys", folder / "values"
+
+
+# What it costs to have it
+
+SHELL = "from IPython.core.interactiveshell import InteractiveShell\nshell = InteractiveShell.instance()\n"
+PANDAS = "import pandas\n"
+LOAD = "shell.run_line_magic('load_ext', 'ebpf_magic')\n"
+
+
+def cpu_s(statements: str) -> float:
+    """CPU time of statements in a fresh process with an IPython shell."""
+    program = f"{SHELL}import time\nbegan = time.process_time()\n{statements}\nprint(time.process_time() - began)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def load_rows(options: Options) -> Iterator[Row]:
+    # On top of pandas, so that what it imports itself counts whenever it is imported. The least of several: what is
+    # more than that is the machine's noise.
+    both, alone = [], []
+    for _ in range(options.repeats):
+        both.append(cpu_s(PANDAS + LOAD))
+        alone.append(cpu_s(PANDAS))
+    added = min(both) - min(alone)
+    yield Row(
+        "%load_ext ebpf_magic after import pandas, CPU time",
+        "import pandas alone",
+        "adds at most 0.15 s",
+        milliseconds(min(both)),
+        milliseconds(min(alone)),
+        f"adds {added:.3f} s",
+        added <= 0.15,
+    )
+
+
+def live_rows(options: Options) -> Iterator[Row]:
+    with events():
+        busy, idle, frames_per_s = live_cpu_share(rounds=max(options.repeats // 3, 1))
+    share = busy - idle
+    yield Row(
+        f"live histogram at 10 Hz, kernel and agent ({frames_per_s:.1f} frames/s acknowledged)",
+        "nothing running",
+        "at most 2 % of one core",
+        f"{busy * 100:.2f} %",
+        f"{idle * 100:.2f} %",
+        f"adds {share * 100:.2f} %",
+        share <= 0.02 and frames_per_s > 8,
+    )
+
+
+ALL = {
+    "reload": reload_rows,
+    "items": items_rows,
+    "batch": batch_rows,
+    "load": load_rows,
+    "live": live_rows,
+}

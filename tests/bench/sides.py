@@ -1,0 +1,174 @@
+"""The other sides of the comparison: BCC, bpftrace and a C program, each a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import signal
+import subprocess
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+SYSTEM_PYTHON = "/usr/bin/python3"
+# The event all sides attach to; `events()` makes it happen.
+EVENT = "syscalls:sys_enter_getpgid"
+END_TIMEOUT_S = 10
+# In a mount namespace of its own, so that nothing of the machine's is changed: BCC and bpftrace want these mounted.
+MOUNTS = (
+    "mountpoint -q /sys/kernel/tracing || mount -t tracefs tracefs /sys/kernel/tracing || exit 1; "
+    'mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug; exec "$@"'
+)
+
+
+class Missing(Exception):
+    """A side cannot be measured here; the text says what is missing."""
+
+
+def privileged(*command: str, environment: dict[str, str] | None = None) -> list[str]:
+    """The command line that runs `command` as root with tracefs there."""
+    words = [f"{name}={value}" for name, value in (environment or {}).items()]
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    return [*sudo, "env", *words, "unshare", "-m", "sh", "-c", MOUNTS, "sh", *command]
+
+
+@contextlib.contextmanager
+def events() -> Iterator[None]:
+    """Make the event happen some thousand times a second."""
+    over = threading.Event()
+
+    def make() -> None:
+        while not over.is_set():
+            os.getpgid(0)
+            time.sleep(0.0002)
+
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def kernel_headers(folder: Path) -> Path:
+    """One tree with the headers of the newest kernel packaged for this machine, made of links.
+
+    Debian splits them: what depends on the configuration lies apart from what does not; BCC looks into one tree. They
+    are not the running kernel's, which serves for programs that look into no kernel structure.
+    """
+    found = sorted(Path("/usr/src").glob("linux-headers-*/include/generated/autoconf.h"))
+    if not found:
+        raise Missing("no kernel headers in /usr/src")
+    own = found[-1].parents[2]
+    common = Path(str(own).rpartition("-")[0] + "-common")
+    arch = {"x86_64": "x86", "aarch64": "arm64"}[platform.machine()]
+    for include in ("include", f"arch/{arch}/include"):
+        target = folder / include
+        target.mkdir(parents=True)
+        for source in (common / include, own / include):
+            for item in source.iterdir() if source.is_dir() else ():
+                link = target / item.name
+                link.unlink(missing_ok=True)
+                link.symlink_to(item)
+    return folder
+
+
+class Bcc:
+    """BCC in a warm process; its methods are the functions of bcc_side.py."""
+
+    def __init__(self, headers: Path) -> None:
+        self._noise = tempfile.TemporaryFile()  # closed with the process
+        command = [SYSTEM_PYTHON, str(HERE / "bcc_side.py"), sysconfig.get_path("purelib")]
+        self._process = subprocess.Popen(
+            privileged(*command, environment={"BCC_KERNEL_SOURCE": str(headers)}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._noise,
+            text=True,
+        )
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, int]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            print(json.dumps({"do": do, **arguments}), file=self._process.stdin, flush=True)
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            self._noise.seek(0)
+            raise Missing("BCC ended: " + self._noise.read().decode(errors="replace")[-2000:])
+        answer: dict[str, int] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(END_TIMEOUT_S)
+        self._process.stdout.close()
+        self._noise.close()
+
+
+def bpftrace_to_attached_ns() -> int:
+    """Nanoseconds from the start of bpftrace until its probe is attached, seen by the first event it reports."""
+    program = f'tracepoint:{EVENT} {{ @[pid] = count(); printf("seen\\n"); exit(); }}'
+    began = time.perf_counter_ns()
+    with subprocess.Popen(
+        privileged("bpftrace", "-e", program),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        took = 0
+        for line in process.stdout:
+            if "seen" in line:
+                took = time.perf_counter_ns() - began
+                break
+        process.stdout.read()
+        try:
+            process.wait(END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+    if not took:
+        raise Missing("bpftrace saw no event")
+    return took
+
+
+class Batch:
+    """The C program, with a hash of its own of the same contents."""
+
+    def __init__(self, folder: Path, keys: Path, values: Path, entries: int, key_bytes: int) -> None:
+        program = folder / "batch"
+        if not program.exists():
+            subprocess.run(["clang", "-O2", "-Wall", "-Werror", "-o", program, HERE / "batch.c"], check=True)
+        self._process = subprocess.Popen(
+            privileged(str(program), str(entries), str(key_bytes), str(keys), str(values)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != "ready\n":
+            raise Missing("the C program did not start")
+
+    def read(self) -> tuple[int, int, int]:
+        """Read the map once: nanoseconds, entries, sum of the values."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(file=self._process.stdin, flush=True)
+        took, entries, total = map(int, self._process.stdout.readline().split())
+        return took, entries, total
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(END_TIMEOUT_S)
+        self._process.stdout.close()
