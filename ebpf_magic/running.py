@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAP_BUDGET_BYTES = 256 << 20
 MAX_CPU = 0.25
-_WATCH_S = 0.25
+_WATCH_S = 1.0
 
 _sessions: dict[str, Session] = {}
 _lock = threading.RLock()

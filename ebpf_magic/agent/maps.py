@@ -234,7 +234,8 @@ def _read_batches(fd: int, info: MapInfo, stride: int, delete: bool) -> tuple[me
         if error not in (0, errno.ENOENT):
             raise OSError(error, os.strerror(error))
         count += attr.count
-        if error == errno.ENOENT:
+        # An array has all its entries always; one more call, only to be told so, costs as much as a small one.
+        if error == errno.ENOENT or (info.type_name in ARRAYS and count >= info.max_entries):
             return keys.view(count * info.key_size), values.view(count * stride), count
         attr.in_batch = attr.out_batch
 

@@ -12,7 +12,7 @@ from .fault import Fault
 from .libbpf import Library
 from .wire import Channel, Frame, WireError
 
-TICK_S = 0.25
+TICK_S = 0.5
 
 
 class Server:

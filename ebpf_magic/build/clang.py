@@ -52,11 +52,14 @@ class Clang:
     folder: Path
     deadline: float
 
+    def command(self, *words: str | Path) -> list[str]:
+        """Return the compiler's command line: what it always gets, and these arguments."""
+        return [*self.toolchain.command, *base_flags(self.arch), *self.headers.flags(), *map(str, words)]
+
     def run(self, *words: str | Path) -> Result:
         """Run the compiler on these arguments, after the ones it always gets."""
-        command = [*self.toolchain.command, *base_flags(self.arch), *self.headers.flags()]
         # The private folder's name is another one each time; the object is not to know it.
-        command += [f"-ffile-prefix-map={self.folder}=.", *map(str, words)]
+        command = self.command(f"-ffile-prefix-map={self.folder}=.", *words)
         code, log = _run(command, self.folder, self.deadline)
         return Result(code, log[:_MAX_LOG_BYTES].decode("utf-8", "backslashreplace"))
 
@@ -124,7 +127,7 @@ def _run(command: list[str], folder: Path, deadline: float) -> tuple[int, bytes]
         start_new_session=True,
     )
     try:
-        _limit(process.pid)
+        limit(process.pid)
         # Not wait(timeout): that looks again only after up to 50 ms, more than the compiler takes.
         _, log = process.communicate(timeout=max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
@@ -142,7 +145,8 @@ def _run(command: list[str], folder: Path, deadline: float) -> tuple[int, bytes]
     return process.returncode, log
 
 
-def _limit(pid: int) -> None:
+def limit(pid: int) -> None:
+    """Bound what a compiler may take."""
     if sys.platform != "linux":
         return
     for which, limit in ((resource.RLIMIT_AS, _MAX_ADDRESS_SPACE_BYTES), (resource.RLIMIT_FSIZE, _MAX_FILE_BYTES)):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ebpf_magic
-from ebpf_magic.build import cache, diagnostics, headers
+from ebpf_magic.build import cache, diagnostics, headers, spare
 from ebpf_magic.build.clang import DEADLINE_S, Clang, Result, base_flags, goes_with_precompiled
 from ebpf_magic.build.headers import LICENCE, PRELUDE, Headers, KernelTarget
 from ebpf_magic.build.source import Source
@@ -136,7 +136,10 @@ def _compile_with_prelude(clang: Clang, cell: Source, flags: list[str], setting:
     if not first and (not flags or goes_with_precompiled(flags, clang.headers.prelude_text())):
         precompiled = clang.precompiled_prelude(cache.digest(setting, *clang.headers.flags()))
         if precompiled:
-            result = _compile(clang, *flags, "-include-pch", str(precompiled), *licence)
+            words = [*flags, "-include-pch", str(precompiled), *licence]
+            if not flags and _compile_by_spare(clang, cell, words):
+                return "precompiled", Result(0, "")
+            result = _compile(clang, *words)
             if result.code == 0:
                 return "precompiled", result
             plain = _compile(clang, *flags, "-include", str(PRELUDE), *licence)
@@ -146,6 +149,19 @@ def _compile_with_prelude(clang: Clang, cell: Source, flags: list[str], setting:
     before = clang.folder / "first.h"
     before.write_text(first, "utf-8")
     return "plain", _compile(clang, *flags, "-include", str(before), "-include", str(PRELUDE), *licence)
+
+
+def _compile_by_spare(clang: Clang, cell: Source, words: list[str]) -> bool:
+    """Compile with the compiler that waits, and have the next one wait; whether the object is there."""
+    if clang.toolchain.kind != "clang":  # zig's starts in half the time
+        return False
+    command = clang.command(*words)
+    waiting = spare.take(command)
+    made = waiting.compile(_CELL, _unit(cell), clang.deadline - time.monotonic()) if waiting else None
+    spare.prepare(command)
+    if made:
+        (clang.folder / _OBJECT).write_bytes(made)
+    return made is not None
 
 
 def _compile(clang: Clang, *words: str) -> Result:

@@ -89,7 +89,7 @@ class CardView(View):
 
     def _stages(self) -> str:
         return " → ".join(
-            f"{stage.get('name', '')} {stage.get('ms') or 0:.3g} ms"
+            f"{stage.get('name', '')} {units.human((stage.get('ms') or 0) * 1e6, 'ns')}"
             + (f" ({stage['detail']})" if stage.get("detail") else "")
             for stage in self._state.get("stages", [])
         )

@@ -1,0 +1,130 @@
+"""A compiler started ahead: it has read the prelude and waits for the next cell, so that running a cell again is quick.
+
+Starting clang and reading the prelude is most of what compiling a cell takes. One such process waits, for a few minutes
+after a cell was compiled; when this process ends, however it does, it reads the end of its input and goes too.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from ebpf_magic.build.clang import limit
+from ebpf_magic.build.headers import OWN
+from ebpf_magic.build.toolchain import environment
+
+_UNIT = OWN / "spare.c"
+_WAIT_S = 300.0
+# The folder goes with the compiler, also when nobody is left to remove it. Words are arguments, never shell text.
+_RUN = 'folder=$1; shift; "$@"; status=$?; rm -rf -- "$folder"; exit "$status"'
+
+
+class Spare:
+    """One waiting compiler.
+
+    Parameters
+    ----------
+    command : sequence of str
+        The compiler and all its flags but for input and output.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.command = tuple(command)
+        self._folder = Path(tempfile.mkdtemp(prefix="ebpf_magic-")).resolve()
+        words = [*command, f"-ffile-prefix-map={self._folder}=.", "-x", "c", str(_UNIT), "-c", "-o", "-"]
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", _RUN, "sh", str(self._folder), *words],
+            cwd=self._folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment() | {"TMPDIR": str(self._folder)},
+            start_new_session=True,
+        )
+        limit(self._process.pid)
+        self._timer = threading.Timer(_WAIT_S, self.close)
+        self._timer.daemon = True
+        self._timer.start()
+
+    @property
+    def pid(self) -> int:
+        """The process, which is also the number of its group."""
+        return self._process.pid
+
+    def compile(self, name: str, text: str, timeout_s: float) -> bytes | None:
+        """Give it the cell; the object, or None when it had anything to say: then the plain way says it better."""
+        self._timer.cancel()
+        try:
+            # The text of the lines that the object carries is read from the file, the cell itself from the pipe.
+            (self._folder / name).write_text(text, "utf-8", newline="\n")
+            made, said = self._process.communicate(f'#line 1 "{name}"\n{text}'.encode(), timeout_s)
+        except (
+            OSError,
+            ValueError,
+            subprocess.TimeoutExpired,
+        ):  # it has ended, or was closed when it had waited too long
+            return None
+        finally:
+            self.close()
+        return made if self._process.returncode == 0 and not said else None
+
+    def close(self) -> None:
+        """End it and remove its folder; safe to call twice."""
+        self._timer.cancel()
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if stream:
+                stream.close()
+        for left in self._folder.glob("*"):
+            left.unlink()
+        if self._folder.exists():
+            self._folder.rmdir()
+
+
+_waiting: Spare | None = None
+_lock = threading.Lock()
+
+
+def prepare(command: Sequence[str]) -> None:
+    """Have a compiler wait for the next cell."""
+    if sys.platform == "linux":
+        _exchange(Spare(command))
+
+
+def take(command: Sequence[str]) -> Spare | None:
+    """Give the waiting compiler if it is the right one; the caller compiles with it or closes it."""
+    spare = _exchange(None)
+    if spare is None or spare.command == tuple(command):
+        return spare
+    spare.close()
+    return None
+
+
+def close() -> None:
+    """Have none wait any longer."""
+    spare = _exchange(None)
+    if spare is not None:
+        spare.close()
+
+
+def _exchange(spare: Spare | None) -> Spare | None:
+    """Put this one in the place of the one that waits, and give the caller that one; of two, the new one stays."""
+    global _waiting
+    with _lock:
+        before, _waiting = _waiting, spare
+    if spare is not None and before is not None:
+        before.close()
+        return None
+    return before
+
+
+atexit.register(close)
