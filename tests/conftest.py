@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
 
 # The one thing a checkout may lack: the folder of sample programs that lies beside the repository.
 ALLOWED_SKIPS = ("shared/seed_programs",)
+
+
+def pytest_configure() -> None:
+    # A shell that starts a command in the background has it ignore SIGINT, and tests interrupt themselves.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _in_ci() -> bool:

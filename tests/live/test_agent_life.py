@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import rights
 from objects import HASH_U64, compile_object, counting, empty, eventually, one_map
 from test_agent_attach import KINDS
 
-from ebpf_magic.agent import kernel_list
 from ebpf_magic.errors import AgentError, AgentTimeoutError, StoppedError
 from ebpf_magic.hosts.base import AgentHost
 
@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOK = """
 import sys
 sys.path.insert(0, {root!r})
-from ebpf_magic.hosts.local import local
-host = local(pass_fds={pass_fds})
+from ebpf_magic.hosts.local import {host}
+host = {host}(pass_fds={pass_fds})
 loaded = host.load(open({path!r}, "rb").read(), session="s", name="test")
 host.attach("s", {targets!r})
 print(host.info.pid, loaded.programs[0]["id"], *(handle.info.id for handle in loaded.maps.values()), flush=True)
@@ -48,7 +48,8 @@ def start_notebook(tmp_path: Path, kind: str, pass_fds: bool) -> tuple[subproces
     data, targets = EVERY_KIND[kind]
     path = tmp_path / "probe.o"
     path.write_bytes(data)
-    source = NOTEBOOK.format(root=str(ROOT), pass_fds=pass_fds, path=str(path), targets=targets)
+    host = rights.host_name()
+    source = NOTEBOOK.format(root=str(ROOT), host=host, pass_fds=pass_fds, path=str(path), targets=targets)
     command = [sys.executable, "-c", source]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -59,7 +60,7 @@ def start_notebook(tmp_path: Path, kind: str, pass_fds: bool) -> tuple[subproces
 
 
 def is_gone(agent: int, program: int, maps: list[int]) -> bool:
-    objects = kernel_list.everything()
+    objects = rights.list_kernel()
     return (
         not os.path.exists(f"/proc/{agent}")
         and program not in {row["id"] for row in objects["programs"]}
@@ -80,7 +81,7 @@ def test_a_killed_notebook_leaves_nothing(tmp_path: Path, kind: str, pass_fds: b
 def test_a_killed_agent_leaves_nothing_and_is_an_error_at_once(agent_host: AgentHost) -> None:
     loaded = agent_host.load(KINDS["tracepoint"], session="s", name="test")
     agent_host.attach("s")
-    os.kill(agent_host.info.pid, signal.SIGKILL)
+    rights.kill(agent_host.info.pid, signal.SIGKILL)
     began = time.monotonic()
     with pytest.raises(AgentError, match="killed by SIGKILL"):
         agent_host.stats("s")
@@ -89,7 +90,7 @@ def test_a_killed_agent_leaves_nothing_and_is_an_error_at_once(agent_host: Agent
     assert time.monotonic() - began < 1
     assert not agent_host.alive
     program = loaded.programs[0]["id"]
-    assert eventually(lambda: program not in {row["id"] for row in kernel_list.everything()["programs"]})
+    assert eventually(lambda: program not in {row["id"] for row in rights.list_kernel()["programs"]})
     if agent_host.passes_fds:
         assert loaded.maps["counts"].read().count >= 0
         loaded.maps["counts"].close()
@@ -100,7 +101,7 @@ def test_a_killed_agent_leaves_nothing_and_is_an_error_at_once(agent_host: Agent
 
 def test_a_new_host_starts_after_a_dead_one(start_host: Callable[..., AgentHost]) -> None:
     first = start_host()
-    os.kill(first.info.pid, signal.SIGKILL)
+    rights.kill(first.info.pid, signal.SIGKILL)
     with pytest.raises(AgentError):
         first.status()
     first.close()
@@ -112,7 +113,7 @@ def test_a_silent_agent_is_given_up_within_the_deadline(agent_host: AgentHost) -
     loaded = agent_host.load(KINDS["tracepoint"], session="s", name="test")
     agent_host.attach("s")
     agent_host.deadline_s = 0.3
-    os.kill(agent_host.info.pid, signal.SIGSTOP)
+    rights.kill(agent_host.info.pid, signal.SIGSTOP)
     began = time.monotonic()
     with pytest.raises(AgentTimeoutError, match=r"no answer within 0\.3 s; the agent was ended"):
         agent_host.stats("s")
@@ -120,15 +121,15 @@ def test_a_silent_agent_is_given_up_within_the_deadline(agent_host: AgentHost) -
     with pytest.raises(AgentError):
         agent_host.stats("s")
     program = loaded.programs[0]["id"]
-    assert eventually(lambda: program not in {row["id"] for row in kernel_list.everything()["programs"]})
+    assert eventually(lambda: program not in {row["id"] for row in rights.list_kernel()["programs"]})
 
 
 def test_sigterm_cleans_up(agent_host: AgentHost) -> None:
     loaded = agent_host.load(KINDS["raw_tp"], session="s", name="test")
     agent_host.attach("s")
-    os.kill(agent_host.info.pid, signal.SIGTERM)
+    rights.kill(agent_host.info.pid, signal.SIGTERM)
     program = loaded.programs[0]["id"]
-    assert eventually(lambda: program not in {row["id"] for row in kernel_list.everything()["programs"]})
+    assert eventually(lambda: program not in {row["id"] for row in rights.list_kernel()["programs"]})
 
 
 def test_an_interrupt_never_cuts_a_frame(agent_host: AgentHost) -> None:
@@ -194,7 +195,7 @@ def resources(host: AgentHost) -> tuple[int, int, int]:
     """Descriptors of this process and of the agent, and the agent's sessions."""
     return (
         len(os.listdir("/proc/self/fd")),
-        len(os.listdir(f"/proc/{host.info.pid}/fd")),
+        len(rights.output("ls", f"/proc/{host.info.pid}/fd").split()),
         len(host.status()["sessions"]),
     )
 
@@ -249,6 +250,6 @@ def test_closing_an_unknown_session_is_fine_and_other_verbs_say_so(agent_host: A
 
 
 def test_the_agent_imports_nothing_of_the_rest(agent_host: AgentHost) -> None:
-    maps = Path(f"/proc/{agent_host.info.pid}/maps").read_text()
+    maps = rights.output("cat", f"/proc/{agent_host.info.pid}/maps")
     assert "site-packages" not in maps
     assert "libbpf" in maps

@@ -21,7 +21,7 @@ def stop_all() -> Iterator[None]:
 
 
 def session(cell: str, **options: object) -> em.Session:
-    return em.run(cell, on="local", **options)  # type: ignore[arg-type]
+    return em.run(cell, **options)  # type: ignore[arg-type]
 
 
 def counts(frame: object) -> dict[object, int]:

@@ -23,6 +23,7 @@ from ebpf_magic.errors import (
     UsageError,
     VerifierError,
 )
+from ebpf_magic.hosts import registry
 
 pytestmark = pytest.mark.live
 
@@ -199,6 +200,7 @@ def test_clang_that_is_missing_or_no_clang(shell: InteractiveShell, tmp_path: Pa
 def test_nothing_to_compile_with_says_what_to_install(
     shell: InteractiveShell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    registry.get()  # while sudo can still be found
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("EBPF_MAGIC_CLANG", raising=False)
     monkeypatch.setitem(sys.modules, "ziglang", None)

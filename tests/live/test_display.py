@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import rights
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from objects import eventually
@@ -46,9 +47,10 @@ def shell() -> Iterator[InteractiveShell]:
 def test_plain_ipython_shows_text_and_binds_the_name(shell: InteractiveShell) -> None:
     with capture_output() as shown:
         assert shell.run_cell(f"%%ebpf calls\n{PROBE}").success
-    assert "calls: running, local, libbpf" in shown.stdout
-    assert "program time (measured)" in shown.stdout
     session = shell.user_ns["calls"]
+    assert session.host == rights.host_name()
+    assert f"calls: running, {session.host}, libbpf" in shown.stdout
+    assert "program time (measured)" in shown.stdout
     for _ in range(23):
         os.getppid()
     with capture_output() as shown:

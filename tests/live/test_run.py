@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import rights
 from objects import eventually
 
 import ebpf_magic as em
@@ -408,7 +409,7 @@ def test_dead_agent_is_one_clear_error_and_the_next_cell_works() -> None:
 
     session = em.run(GETPPID, name="orphan")
     work()
-    os.kill(registry.get("auto").info.pid, 9)
+    rights.kill(registry.get("auto").info.pid, 9)
     assert eventually(lambda: session.state == "failed")
     again = em.run(GETPPID, name="orphan")
     work()

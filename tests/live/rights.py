@@ -1,0 +1,85 @@
+"""What live tests need root for: done by this process where it may, else by `sudo -n`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from typing import Any
+
+import pytest
+
+from ebpf_magic.agent import kernel_list
+from ebpf_magic.agent.fault import Fault
+from ebpf_magic.errors import NoHostError
+from ebpf_magic.hosts.base import AgentHost
+from ebpf_magic.hosts.local import local, sudo
+
+_SUDO = ["sudo", "-n", "--"]
+
+
+def host_name() -> str:
+    """The host that live tests use: `local` if it can load a program here, else `sudo`; if neither can, skip."""
+    name, problems = _first_that_works()
+    if not name:
+        pytest.skip(f"no programs can be loaded here: {problems}")
+    return name
+
+
+def start(pass_fds: bool = True) -> AgentHost:
+    """Start an agent on that host; the caller closes it."""
+    return {"local": local, "sudo": sudo}[host_name()](pass_fds)
+
+
+def prefix() -> list[str]:
+    """What makes a command run with the rights of that host's agent."""
+    return _SUDO if host_name() == "sudo" else []
+
+
+def output(*command: str) -> str:
+    """Run a command with the agent's rights, for what /proc tells of an agent to its own user alone."""
+    return subprocess.run([*prefix(), *command], stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def kill(pid: int, number: int) -> None:
+    """Send an agent a signal: a plain user may not send one to a process of root's."""
+    if host_name() == "sudo":
+        output("kill", f"-{int(number)}", str(pid))
+    else:
+        os.kill(pid, number)
+
+
+def list_kernel() -> dict[str, Any]:
+    """Every program and map in the kernel and who holds it; none where no right to list them can be had."""
+    if _first_that_works()[0] == "sudo":
+        return _witness().list_kernel()
+    try:
+        return kernel_list.everything()
+    except Fault:  # without the right to list them there is no right to load them either
+        return {"programs": [], "maps": []}
+
+
+def end_witness() -> None:
+    """End the agent that lists for a plain user, if one was started."""
+    if _witness.cache_info().currsize:
+        _witness().close()
+
+
+@functools.cache
+def _witness() -> AgentHost:
+    """An agent that only lists, one for all tests: to start one twice a test takes longer than most tests do."""
+    return sudo()
+
+
+@functools.cache
+def _first_that_works() -> tuple[str, str]:
+    problems = []
+    for make in (local, sudo):
+        try:
+            host = make()
+        except NoHostError as error:
+            problems.append(str(error))
+        else:
+            host.close()
+            return host.name, ""
+    return "", "; ".join(problems)
