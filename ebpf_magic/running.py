@@ -125,6 +125,7 @@ def run(
         if isinstance(error, VerifierError):
             raise build.verifier_error(built, error) from None
         raise
+    build.prepare()
     _replace(previous, session)
     return session
 

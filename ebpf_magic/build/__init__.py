@@ -6,6 +6,7 @@ from ebpf_magic.build.compiler import Built, compile_cell
 from ebpf_magic.build.headers import KernelTarget
 from ebpf_magic.build.macros import macros_help
 from ebpf_magic.build.source import Source
+from ebpf_magic.build.spare import prepare
 from ebpf_magic.build.toolchain import Toolchain, find_toolchain
 from ebpf_magic.build.verifier import verifier_error
 
@@ -17,5 +18,6 @@ __all__ = [
     "compile_cell",
     "find_toolchain",
     "macros_help",
+    "prepare",
     "verifier_error",
 ]

@@ -152,13 +152,13 @@ def _compile_with_prelude(clang: Clang, cell: Source, flags: list[str], setting:
 
 
 def _compile_by_spare(clang: Clang, cell: Source, words: list[str]) -> bool:
-    """Compile with the compiler that waits, and have the next one wait; whether the object is there."""
+    """Compile with the compiler that waits, if it is the right one; whether the object is there."""
     if clang.toolchain.kind != "clang":  # zig's starts in half the time
         return False
     command = clang.command(*words)
     waiting = spare.take(command)
     made = waiting.compile(_CELL, _unit(cell), clang.deadline - time.monotonic()) if waiting else None
-    spare.prepare(command)
+    spare.expect(command)
     if made:
         (clang.folder / _OBJECT).write_bytes(made)
     return made is not None

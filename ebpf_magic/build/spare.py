@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -23,7 +25,10 @@ from ebpf_magic.build.toolchain import environment
 _UNIT = OWN / "spare.c"
 _WAIT_S = 300.0
 # The folder goes with the compiler, also when nobody is left to remove it. Words are arguments, never shell text.
-_RUN = 'folder=$1; shift; "$@"; status=$?; rm -rf -- "$folder"; exit "$status"'
+# The shell lets go of the pipes, so that their end is the compiler's end; descriptor 3, since a shell takes the
+# standard input away from what it runs beside itself.
+_RUN = 'exec 3<&0; folder=$1; shift; "$@" <&3 3<&- & exec </dev/null >/dev/null 2>&1 3<&-; wait; rm -rf -- "$folder" &'
+_SECTION_HEADERS = struct.Struct("<40xQ10xHH")  # e_shoff, e_shentsize, e_shnum: what clang writes last
 
 
 class Spare:
@@ -73,7 +78,7 @@ class Spare:
             return None
         finally:
             self.close()
-        return made if self._process.returncode == 0 and not said else None
+        return made if not said and _is_whole(made) else None
 
     def close(self) -> None:
         """End it and remove its folder; safe to call twice."""
@@ -84,20 +89,32 @@ class Spare:
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream:
                 stream.close()
-        for left in self._folder.glob("*"):
-            left.unlink()
-        if self._folder.exists():
-            self._folder.rmdir()
+        shutil.rmtree(self._folder, ignore_errors=True)  # the shell may be removing it, too
+
+
+def _is_whole(made: bytes) -> bool:
+    """Whether this is an ELF object up to its end: how the compiler ended is not waited for."""
+    if not made.startswith(b"\x7fELF") or len(made) < 64:
+        return False
+    at, size, count = _SECTION_HEADERS.unpack_from(made)
+    return bool(len(made) >= at + size * count > 0)
 
 
 _waiting: Spare | None = None
+_next: tuple[str, ...] = ()
 _lock = threading.Lock()
 
 
-def prepare(command: Sequence[str]) -> None:
-    """Have a compiler wait for the next cell."""
-    if sys.platform == "linux":
-        _exchange(Spare(command))
+def expect(command: Sequence[str]) -> None:
+    """Say what the next cell is likely to be compiled with; `prepare` then starts it."""
+    global _next
+    _next = tuple(command)
+
+
+def prepare() -> None:
+    """Have a compiler wait for the next cell, where one is expected and none waits."""
+    if sys.platform == "linux" and _next and _waiting is None:
+        _exchange(Spare(_next))
 
 
 def take(command: Sequence[str]) -> Spare | None:

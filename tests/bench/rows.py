@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from live_cpu import live_cpu_share
-from sides import Batch, Bcc, bpftrace_to_attached_ns, events, kernel_headers
+from sides import EVENT, Batch, Bcc, Bpftrace, events, kernel_headers
 
 import ebpf_magic as em
 
@@ -73,12 +73,17 @@ def reload_once() -> tuple[float, float]:
 
 
 def reload_rows(options: Options) -> Iterator[Row]:
-    with tempfile.TemporaryDirectory() as folder, closing(Bcc(kernel_headers(Path(folder)))) as bcc, events():
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(Bcc(kernel_headers(Path(folder)))) as bcc,
+        closing(Bpftrace()) as bpftrace,
+        events(),
+    ):
         ours, gone, of_bcc, of_bpftrace = [], [], [], []
         for turn in range(options.repeats + 2):
             attached_s, gone_s = reload_once()
-            answer = bcc.ask("reload", number=next(_fresh), event="syscalls:sys_enter_getpgid")
-            bpftrace_ns = bpftrace_to_attached_ns()
+            answer = bcc.ask("reload", number=next(_fresh), event=EVENT)
+            bpftrace_ns = bpftrace.to_attached_ns()
             if turn >= 2:  # before that, caches are cold
                 ours.append(attached_s)
                 gone.append(gone_s)

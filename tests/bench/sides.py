@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import platform
-import signal
 import subprocess
 import sysconfig
 import tempfile
@@ -81,6 +80,24 @@ def kernel_headers(folder: Path) -> Path:
     return folder
 
 
+def ask(process: subprocess.Popen[str], line: str) -> str:
+    """Send one line and wait for one; an empty answer when the process has ended."""
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        print(line, file=process.stdin, flush=True)
+    except BrokenPipeError:
+        return ""
+    return process.stdout.readline()
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Close its input, which ends it."""
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.close()
+    process.wait(END_TIMEOUT_S)
+    process.stdout.close()
+
+
 class Bcc:
     """BCC in a warm process; its methods are the functions of bcc_side.py."""
 
@@ -96,12 +113,7 @@ class Bcc:
         )
 
     def ask(self, do: str, **arguments: Any) -> dict[str, int]:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        try:
-            print(json.dumps({"do": do, **arguments}), file=self._process.stdin, flush=True)
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
+        line = ask(self._process, json.dumps({"do": do, **arguments}))
         if not line:
             self._noise.seek(0)
             raise Missing("BCC ended: " + self._noise.read().decode(errors="replace")[-2000:])
@@ -109,38 +121,26 @@ class Bcc:
         return answer
 
     def close(self) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(END_TIMEOUT_S)
-        self._process.stdout.close()
+        end(self._process)
         self._noise.close()
 
 
-def bpftrace_to_attached_ns() -> int:
-    """Nanoseconds from the start of bpftrace until its probe is attached, seen by the first event it reports."""
-    program = f'tracepoint:{EVENT} {{ @[pid] = count(); printf("seen\\n"); exit(); }}'
-    began = time.perf_counter_ns()
-    with subprocess.Popen(
-        privileged("bpftrace", "-e", program),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        took = 0
-        for line in process.stdout:
-            if "seen" in line:
-                took = time.perf_counter_ns() - began
-                break
-        process.stdout.read()
-        try:
-            process.wait(END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-    if not took:
-        raise Missing("bpftrace saw no event")
-    return took
+class Bpftrace:
+    """bpftrace, a new process each time; what starts it runs on."""
+
+    def __init__(self) -> None:
+        command = privileged(SYSTEM_PYTHON, str(HERE / "bpftrace_side.py"), EVENT)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def to_attached_ns(self) -> int:
+        """Nanoseconds from the start of bpftrace until its probe is attached."""
+        took = int(ask(self._process, "") or 0)
+        if not took:
+            raise Missing("bpftrace saw no event")
+        return took
+
+    def close(self) -> None:
+        end(self._process)
 
 
 class Batch:
@@ -162,13 +162,8 @@ class Batch:
 
     def read(self) -> tuple[int, int, int]:
         """Read the map once: nanoseconds, entries, sum of the values."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        print(file=self._process.stdin, flush=True)
-        took, entries, total = map(int, self._process.stdout.readline().split())
+        took, entries, total = map(int, ask(self._process, "").split())
         return took, entries, total
 
     def close(self) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(END_TIMEOUT_S)
-        self._process.stdout.close()
+        end(self._process)

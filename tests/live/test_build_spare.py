@@ -44,9 +44,15 @@ def fresh() -> str:
     return f"{CELL}// {time.time_ns()}\n"
 
 
+def compile_and_prepare() -> None:
+    build.compile_cell(fresh(), kernel=KERNEL)
+    build.prepare()
+
+
 def test_object_is_the_one_the_plain_way_gives() -> None:
     source = fresh()
     plain = build.compile_cell(source, kernel=KERNEL)
+    build.prepare()
     waiting = spare.take(spare._waiting.command if spare._waiting else ())
     assert waiting is not None
     made = waiting.compile("cell", source + "\n", 30)
@@ -57,7 +63,7 @@ def test_object_is_the_one_the_plain_way_gives() -> None:
 
 
 def test_second_cell_is_compiled_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    build.compile_cell(fresh(), kernel=KERNEL)
+    compile_and_prepare()
     made = []
     compile_by_it = spare.Spare.compile
 
@@ -71,7 +77,7 @@ def test_second_cell_is_compiled_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_errors_are_told_as_ever() -> None:
-    build.compile_cell(fresh(), kernel=KERNEL)
+    compile_and_prepare()
     with pytest.raises(CompileError) as caught:
         build.compile_cell(CELL.replace("PID()", "nonsense"), kernel=KERNEL)
     assert (caught.value.line, caught.value.column) == (4, 19)
@@ -79,7 +85,7 @@ def test_errors_are_told_as_ever() -> None:
 
 def test_one_that_died_or_hangs_is_no_trouble() -> None:
     for number in (signal.SIGKILL, signal.SIGSTOP):
-        build.compile_cell(fresh(), kernel=KERNEL)
+        compile_and_prepare()
         assert spare._waiting is not None
         os.killpg(spare._waiting.pid, number)
         if number == signal.SIGSTOP:
@@ -89,7 +95,7 @@ def test_one_that_died_or_hangs_is_no_trouble() -> None:
 
 def test_nothing_of_it_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    build.compile_cell(fresh(), kernel=KERNEL)
+    compile_and_prepare()
     assert len(os.listdir(tmp_path)) == 1
     spare.close()
     assert os.listdir(tmp_path) == []
@@ -103,6 +109,7 @@ from ebpf_magic import build
 from ebpf_magic.build import spare
 kernel = build.KernelTarget("x86", "", lambda: Path("/sys/kernel/btf/vmlinux").read_bytes())
 build.compile_cell({fresh()!r}, kernel=kernel)
+build.prepare()
 print(spare._waiting.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
