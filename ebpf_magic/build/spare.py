@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import selectors
 import shutil
 import signal
 import struct
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,7 +52,7 @@ class Spare:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment() | {"TMPDIR": str(self._folder)},
+            env=environment() | {"TMPDIR": str(self._folder), "LD_BIND_NOW": "1"},
             start_new_session=True,
         )
         limit(self._process.pid)
@@ -64,21 +66,43 @@ class Spare:
         return self._process.pid
 
     def compile(self, name: str, text: str, timeout_s: float) -> bytes | None:
-        """Give it the cell; the object, or None when it had anything to say: then the plain way says it better."""
+        """Give it the cell; the object, or None when it had anything to say: then the plain way says it better.
+
+        It may still be ending then; `close` waits for that.
+        """
         self._timer.cancel()
         try:
             # The text of the lines that the object carries is read from the file, the cell itself from the pipe.
             (self._folder / name).write_text(text, "utf-8", newline="\n")
-            made, said = self._process.communicate(f'#line 1 "{name}"\n{text}'.encode(), timeout_s)
-        except (
-            OSError,
-            ValueError,
-            subprocess.TimeoutExpired,
-        ):  # it has ended, or was closed when it had waited too long
+            assert self._process.stdin
+            self._process.stdin.write(f'#line 1 "{name}"\n{text}'.encode())
+            self._process.stdin.close()
+            return self._read(time.monotonic() + timeout_s)
+        except (OSError, ValueError):  # it has ended, or was closed after waiting too long
             return None
-        finally:
-            self.close()
-        return made if not said and _is_whole(made) else None
+
+    def _read(self, deadline: float) -> bytes | None:
+        """Read the object up to its last byte; not up to the end of the process, which takes as long again."""
+        assert self._process.stdout and self._process.stderr
+        made = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            selector.register(self._process.stderr, selectors.EVENT_READ)
+            while not _is_whole(made):
+                ready = selector.select(max(0.0, deadline - time.monotonic()))
+                if not ready:
+                    return None
+                for key, _ in ready:
+                    part = os.read(key.fd, 1 << 20)
+                    if key.fileobj is self._process.stderr and part:
+                        return None
+                    if key.fileobj is self._process.stdout and not part:
+                        return None
+                    if not part:
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is self._process.stdout:
+                        made += part
+        return made
 
     def close(self) -> None:
         """End it and remove its folder; safe to call twice."""
@@ -102,6 +126,7 @@ def _is_whole(made: bytes) -> bool:
 
 _waiting: Spare | None = None
 _next: tuple[str, ...] = ()
+_ending: list[Spare] = []
 _lock = threading.Lock()
 
 
@@ -112,25 +137,32 @@ def expect(command: Sequence[str]) -> None:
 
 
 def prepare() -> None:
-    """Have a compiler wait for the next cell, where one is expected and none waits."""
+    """Have a compiler wait for the next cell, where one is expected and none waits; let the one before go."""
+    _let_go()
     if sys.platform == "linux" and _next and _waiting is None:
         _exchange(Spare(_next))
 
 
 def take(command: Sequence[str]) -> Spare | None:
-    """Give the waiting compiler if it is the right one; the caller compiles with it or closes it."""
+    """Give the waiting compiler, once, if it is the right one."""
     spare = _exchange(None)
-    if spare is None or spare.command == tuple(command):
-        return spare
-    spare.close()
-    return None
+    if spare is None:
+        return None
+    _ending.append(spare)
+    return spare if spare.command == tuple(command) else None
 
 
 def close() -> None:
     """Have none wait any longer."""
+    _let_go()
     spare = _exchange(None)
     if spare is not None:
         spare.close()
+
+
+def _let_go() -> None:
+    while _ending:
+        _ending.pop().close()
 
 
 def _exchange(spare: Spare | None) -> Spare | None:

@@ -112,6 +112,7 @@ class AgentHost:
         self._worker = Worker(f"ebpf_magic-{name}")
         self._lock = threading.Lock()
         self._number = 0
+        self._hook_ns: dict[str, float | None] = {}
         self._death = ""
         self._closed = False
         try:
@@ -209,9 +210,10 @@ class AgentHost:
         return self._ask("stats", session=session)
 
     def calibrate(self, kinds: list[str]) -> dict[str, float | None]:
-        """Nanoseconds that one hit of an attach kind costs beside the program; None where it cannot be measured."""
-        hook_ns: dict[str, float | None] = self._ask("calibrate", kinds=kinds)["hook_ns"]
-        return hook_ns
+        """Measure, once each, the ns one hit of an attach kind costs beside the program; None where it cannot be."""
+        if missing := [kind for kind in kinds if kind not in self._hook_ns]:
+            self._hook_ns.update(self._ask("calibrate", kinds=missing)["hook_ns"])
+        return {kind: self._hook_ns[kind] for kind in kinds}
 
     def log(self, session: str) -> dict[str, Any]:
         """Lines of bpf_printk since the last call: ``lines`` and ``dropped``."""

@@ -58,7 +58,7 @@ def unpack(frame: bytes) -> tuple[int, bool, dict[str, Any], dict[str, bytes]]:
 
 
 class Flow:
-    """When a frame may go: at most eight unacknowledged, and seldom while nothing is heard.
+    """When a frame may go: at most ten unacknowledged, and seldom while nothing is heard.
 
     The server keeps messages for an absent page without bound, and a busy kernel without subshells hears
     nothing. Then one frame goes every 2 s, every 4 s, up to every 60 s.
@@ -69,7 +69,7 @@ class Flow:
         Seconds, monotonic.
     """
 
-    WINDOW = 8
+    WINDOW = 10
     FIRST_PAUSE_S = 2.0
     LONGEST_PAUSE_S = 60.0
 

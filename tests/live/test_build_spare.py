@@ -97,6 +97,7 @@ def test_nothing_of_it_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     compile_and_prepare()
     assert len(os.listdir(tmp_path)) == 1
+    build.compile_cell(fresh(), kernel=KERNEL)
     spare.close()
     assert os.listdir(tmp_path) == []
 
