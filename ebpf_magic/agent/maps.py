@@ -29,6 +29,8 @@ TYPE_NAMES = dict(
 PER_CPU = frozenset({"percpu_hash", "percpu_array", "lru_percpu_hash", "percpu_cgroup_storage"})
 ARRAYS = frozenset({"array", "percpu_array"})
 
+# Below this, mapping and unmapping pages takes longer than clearing them.
+_SMALL_BYTES = 64 << 10
 _CHUNK = 1 << 16  # entries a system call
 _FIRST_BYTES = 256 << 20  # larger buffers grow as they fill; below that they are as large as the map can be
 _PASSES = 8  # of an element walk, at most
@@ -86,10 +88,14 @@ class _ElemAttr(C.Structure):
 
 
 class _Pages:
-    """Anonymous memory that is touched only where it is written, and grows without a copy."""
+    """Memory for a reading: from the heap for a small one, else anonymous pages, touched only where written."""
 
     def __init__(self, size: int) -> None:
-        self._pages = mmap.mmap(-1, max(size, 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._pages: bytearray | mmap.mmap
+        if size <= _SMALL_BYTES:
+            self._pages = bytearray(max(size, 1))
+            return
+        self._pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         with contextlib.suppress(OSError, AttributeError):  # a kernel without huge pages: only more page faults
             self._pages.madvise(mmap.MADV_HUGEPAGE)
 
@@ -98,7 +104,10 @@ class _Pages:
         return C.addressof(C.c_char.from_buffer(self._pages))
 
     def resize(self, size: int) -> None:
-        self._pages.resize(max(size, 1))
+        if isinstance(self._pages, bytearray):
+            self._pages.extend(bytes(size - len(self._pages)))
+        else:
+            self._pages.resize(size)
 
     def view(self, size: int) -> memoryview:
         return memoryview(self._pages)[:size]

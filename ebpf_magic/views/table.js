@@ -2,7 +2,7 @@ const WORDS = { delta: "Δ", rate: "per s" };
 const MOVE_MS = 220;
 
 function shown(value, column) {
-  if (column.kind === "key" || column.kind === "text") return value === null ? "–" : typeof value === "number" ? exact(value) : value;
+  if (column.kind === "key" || column.kind === "text") return value === null ? "–" : typeof value === "number" ? String(value) : value;
   const text = human(value, column.unit);
   if (value === null) return text;
   if (Number(value) === 0 && column.kind !== "total") return "0";
