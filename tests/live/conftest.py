@@ -10,12 +10,23 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import rights
+from IPython.core.interactiveshell import InteractiveShell
 
 from ebpf_magic.agent import bpf
 from ebpf_magic.hosts.base import AgentHost
 
 _PATIENCE_S = 10.0
 _AGENT = b"from agent.__main__ import main"
+
+
+@pytest.fixture
+def shell() -> Iterator[InteractiveShell]:
+    """A plain IPython with the extension loaded."""
+    made = InteractiveShell.instance()
+    made.run_line_magic("load_ext", "ebpf_magic")
+    yield made
+    made.run_line_magic("unload_ext", "ebpf_magic")
+    InteractiveShell.clear_instance()
 
 
 @pytest.fixture(params=[True, False], ids=["fds", "bytes"])

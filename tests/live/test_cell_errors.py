@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,15 +27,6 @@ from ebpf_magic.hosts import registry
 pytestmark = pytest.mark.live
 
 HEAD = "HASH(counts, u32, u64);\n"
-
-
-@pytest.fixture(scope="module")
-def shell() -> Iterator[InteractiveShell]:
-    made = InteractiveShell.instance()
-    made.run_line_magic("load_ext", "ebpf_magic")
-    yield made
-    made.run_line_magic("unload_ext", "ebpf_magic")
-    InteractiveShell.clear_instance()
 
 
 def fails(shell: InteractiveShell, cell: str, line: str = "broken --quiet") -> EbpfMagicError:

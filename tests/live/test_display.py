@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 import rights
@@ -33,15 +32,6 @@ SEC("tracepoint/syscalls/sys_exit_getppid") int leave(void *ctx) {
     return 0;
 }
 """
-
-
-@pytest.fixture
-def shell() -> Iterator[InteractiveShell]:
-    made = InteractiveShell.instance()
-    made.run_line_magic("load_ext", "ebpf_magic")
-    yield made
-    made.run_line_magic("unload_ext", "ebpf_magic")
-    InteractiveShell.clear_instance()
 
 
 def test_plain_ipython_shows_text_and_binds_the_name(shell: InteractiveShell) -> None:
