@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 _PREFIX = "ebpf_magic-"
+_UNKNOWN_COMM = "<...>"  # the kernel notes a task's name when it is switched out: none yet, or forgotten
 _EVENT = "events/bpf_trace/bpf_trace_printk/enable"
 _LINE = re.compile(
     r"\s*(?P<comm>.*)-(?P<pid>\d+)\s+(?:\([\d -]+\)\s+)?\[(?P<cpu>\d+)\]\s+\S+\s+(?P<time>\d+\.\d+): "
@@ -80,6 +81,8 @@ class TraceLog:
             return
         parsed = parse(line)
         if parsed is not None:
+            if parsed["comm"] == _UNKNOWN_COMM:
+                parsed["comm"] = _comm(parsed["pid"])
             self._lines.append(parsed)
         elif self._lines and line:  # a line break within one printk
             self._lines[-1]["text"] += "\n" + line
@@ -115,6 +118,14 @@ def sweep(tracing: str) -> None:
                 os.rmdir(f"{tracing}/instances/{name}")
             except OSError:  # busy: another agent sweeps it, or someone reads it
                 continue
+
+
+def _comm(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except OSError:  # it has ended
+        return _UNKNOWN_COMM
 
 
 def _write(path: str, text: str) -> None:
