@@ -13,7 +13,6 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from ebpf_magic import build
-from ebpf_magic.data.btf import Btf
 from ebpf_magic.errors import HostError, NoSuchNameError, UnsupportedError, UsageError, VerifierError
 from ebpf_magic.hosts import registry
 from ebpf_magic.live import Task, ticker
@@ -96,7 +95,6 @@ def run(
     with _lock:
         previous = _sessions.get(name)
     token = f"{name}-{secrets.token_hex(4)}"
-    btf = Btf.from_elf(built.object)
     try:
         loaded = host.load(
             built.object,
@@ -106,26 +104,30 @@ def run(
             map_budget_bytes=map_budget_bytes,
             max_cpu=max_cpu,
             for_s=for_s,
-            reuse=_reusable(previous, host, btf) if keep_maps else None,
+            reuse=_reusable(previous, host, built) if keep_maps else None,
         )
-        session = Session(name, host, token, built, loaded, btf)
-        session.stages = [
+        stages = [
             Stage("compiled", compiled - began, _compiled_detail(built)),
             Stage("loaded", loaded.open_ns + loaded.load_ns, _loaded_detail(loaded)),
         ]
+        links, attached_ns = [], 0
         if attach is not False:
             # Before attaching: the calibration's own system calls are not to be in the data.
             host.calibrate(sorted({program["kind"] for program in loaded.programs}))
-            reply = session.attach(attach if isinstance(attach, Mapping) else {})
-            detail = ", ".join(link["target"] for link in reply["links"]) or "nothing to attach"
-            session.stages.append(Stage("attached", reply["attach_ns"], detail))
+            reply = host.attach(token, attach if isinstance(attach, Mapping) else {})
+            links, attached_ns = reply["links"], time.monotonic_ns()
+            detail = ", ".join(link["target"] for link in links) or "nothing to attach"
+            stages.append(Stage("attached", reply["attach_ns"], detail))
+        # Not before: what this takes would be missing from the data.
+        session = Session(name, host, token, built, loaded, links, attached_ns)
+        session.stages = stages
     except BaseException as error:
         if host.alive:
             host.close_session(token)
         if isinstance(error, VerifierError):
             raise build.verifier_error(built, error) from None
         raise
-    build.prepare()
+    build.settle()
     _replace(previous, session)
     return session
 
@@ -180,13 +182,13 @@ def _loaded_detail(loaded: Loaded) -> str:
     return f"{verified:,} instructions verified, {jited:,} bytes JITed"
 
 
-def _reusable(previous: Session | None, host: AgentHost, btf: Btf) -> dict[str, str]:
+def _reusable(previous: Session | None, host: AgentHost, built: build.Built) -> dict[str, str]:
     """Find the running session's maps whose declaration is the same in the new object: name -> handle."""
     if previous is None or previous.state != "running" or previous.host != host.name:
         return {}
     return {
         name: previous.maps[name].handle.handle
-        for name, spec in btf.map_specs().items()
+        for name, spec in built.btf.map_specs().items()
         if name in previous.maps and previous.maps[name].spec == spec
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -97,7 +96,16 @@ class Session:
 
     engine = "libbpf"
 
-    def __init__(self, name: str, host: AgentHost, token: str, built: build.Built, loaded: Loaded, btf: Btf) -> None:
+    def __init__(
+        self,
+        name: str,
+        host: AgentHost,
+        token: str,
+        built: build.Built,
+        loaded: Loaded,
+        links: list[dict[str, Any]],
+        attached_ns: int,
+    ) -> None:
         self.name = name
         self.host = host.name
         self.token = token
@@ -109,21 +117,22 @@ class Session:
         self.agent_host = host
         self._built = built
         self._programs = loaded.programs
-        self._links: list[dict[str, Any]] = []
+        self._links = links
         self._state = "running"
         self._ending = False
         self._stats: dict[str, Any] = {}
         self._log: list[dict[str, Any]] = []
         self._log_dropped = 0
-        self._attached_ns = self._since_ns = 0
+        self._attached_ns = attached_ns
+        self._since_ns = host.stats(token)["time_ns"] if attached_ns else 0
         self._on_end: list[Callable[[], None]] = []
-        specs = btf.map_specs()
+        specs = built.btf.map_specs()
         cpus = host.info.possible_cpus
         self._all_maps = {
             handle.name: Map(self, handle, specs.get(handle.name), cpus) for handle in loaded.maps.values()
         }
         self.maps = Maps(name, {key: value for key, value in self._all_maps.items() if not value.handle.internal})
-        self._missed = _missed_counters(btf)
+        self._missed = _missed_counters(built.btf)
 
     # What it is
 
@@ -306,14 +315,6 @@ class Session:
         call()
 
     # Inside
-
-    def attach(self, targets: Mapping[str, str]) -> dict[str, Any]:
-        """Attach the programs; the host's answer."""
-        reply = self.agent_host.attach(self.token, dict(targets))
-        self._links = reply["links"]
-        self._attached_ns = time.monotonic_ns()
-        self._since_ns = self.agent_host.stats(self.token)["time_ns"]
-        return reply
 
     def watch(self, status: Mapping[str, Any]) -> None:
         """Follow the agent's word on this session: what the guard stopped, stops here too."""

@@ -54,10 +54,22 @@ def sections(data: memoryview) -> list[Section]:
     ]
 
 
-def helper_calls(data: memoryview) -> dict[int, str]:
-    """Helpers (by number) that any executable section of a BPF object calls, each with one section that does."""
+class Calls(NamedTuple):
+    """What a BPF object calls: helpers by number, each with one section that does; names it takes from elsewhere."""
+
+    helpers: dict[int, str]
+    undefined: set[str]
+
+
+def calls(data: memoryview) -> Calls:
+    """Find what any executable section of a BPF object calls; what it takes from elsewhere are kfuncs, among others."""
+    table = sections(data)
+    return Calls(_helper_calls(data, table), {name for name, _, defined in _symbols(data, table) if not defined})
+
+
+def _helper_calls(data: memoryview, table: list[Section]) -> dict[int, str]:
     found: dict[int, str] = {}
-    for section in sections(data):
+    for section in table:
         if section.flags & _SHF_EXECINSTR:
             code = data[section.offset : section.offset + section.size // _INSN.size * _INSN.size]
             for opcode, registers, _, immediate in _INSN.iter_unpack(code):
@@ -66,19 +78,17 @@ def helper_calls(data: memoryview) -> dict[int, str]:
     return found
 
 
-def undefined_symbols(data: memoryview) -> set[str]:
-    """Names the object takes from elsewhere: kfuncs, among others."""
-    return {name for name, _, defined in _symbols(data) if not defined}
-
-
 def function_names(data: memoryview) -> set[str]:
     """Functions a program or library defines."""
-    return {name for name, kind, defined in _symbols(data) if defined and kind in (_STT_FUNC, _STT_GNU_IFUNC)}
+    return {
+        name
+        for name, kind, defined in _symbols(data, sections(data))
+        if defined and kind in (_STT_FUNC, _STT_GNU_IFUNC)
+    }
 
 
-def _symbols(data: memoryview) -> Iterator[tuple[str, int, bool]]:
+def _symbols(data: memoryview, found: list[Section]) -> Iterator[tuple[str, int, bool]]:
     """Name, type, and whether it is defined here, of every symbol."""
-    found = sections(data)
     for section in found:
         if section.type in (_SHT_SYMTAB, _SHT_DYNSYM) and section.link < len(found):
             strings = found[section.link]

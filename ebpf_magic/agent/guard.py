@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 _ALLOW = "--allow-change (allow_change=True) permits it"
 
 
-def check_programs(programs: list[Program], data: memoryview, calls: dict[int, str], allow_change: bool) -> None:
+def check_programs(programs: list[Program], calls: elf.Calls, allow_change: bool) -> None:
     """Refuse unknown sections, what changes behaviour, and kinds that are not offered."""
     for program in programs:
         if program.type == 0:
             raise _unknown_section(program)
     if not allow_change:
-        _check_harmless(programs, data, calls)
+        _check_harmless(programs, calls)
     for program in programs:
         if not program.kind:
             raise Fault(
@@ -67,7 +67,7 @@ def check_budget(specs: list[MapSpec], budget_bytes: int, possible_cpus: int) ->
     )
 
 
-def _check_harmless(programs: list[Program], data: memoryview, called: dict[int, str]) -> None:
+def _check_harmless(programs: list[Program], called: elf.Calls) -> None:
     for program in programs:
         if kinds.changes_behaviour(program.type, program.attach_type):
             raise Fault(
@@ -78,8 +78,8 @@ def _check_harmless(programs: list[Program], data: memoryview, called: dict[int,
                 program=program.name,
             )
     helpers = kinds.CHANGING_HELPERS
-    calls = [(helpers[number], section) for number, section in called.items() if number in helpers]
-    calls += [(name, "a program") for name in sorted(elf.undefined_symbols(data) & kinds.CHANGING_KFUNCS)]
+    calls = [(helpers[number], section) for number, section in called.helpers.items() if number in helpers]
+    calls += [(name, "a program") for name in sorted(called.undefined & kinds.CHANGING_KFUNCS)]
     if calls:
         helper, section = calls[0]
         names = [program.name for program in programs if program.section == section]

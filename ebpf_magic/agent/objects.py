@@ -180,13 +180,13 @@ def _open(library: Library, data: memoryview, name: str, log: Any, lines: list[s
 def _check(programs: list[Program], specs: list[MapSpec], data: memoryview, limits: Limits) -> bool:
     """Hold the object to the limits; whether it prints."""
     try:
-        calls = elf.helper_calls(data)
-        guard.check_programs(programs, data, calls, limits.allow_change)
+        calls = elf.calls(data)
+        guard.check_programs(programs, calls, limits.allow_change)
     except elf.DamagedElf as error:
         raise Fault("load", "read the object", str(error)) from None
     guard.check_maps(specs)
     guard.check_budget(specs, limits.map_budget_bytes, limits.possible_cpus)
-    return bool(kinds.PRINT_HELPERS & calls.keys())
+    return bool(kinds.PRINT_HELPERS & calls.helpers.keys())
 
 
 def _programs(library: Library, pointer: int) -> list[Program]:

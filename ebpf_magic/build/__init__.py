@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ebpf_magic.build.compiler import Built, compile_cell
+from ebpf_magic.build import spare
+from ebpf_magic.build.compiler import Built, compile_cell, keep
 from ebpf_magic.build.headers import KernelTarget
 from ebpf_magic.build.macros import macros_help
 from ebpf_magic.build.source import Source
-from ebpf_magic.build.spare import prepare
 from ebpf_magic.build.toolchain import Toolchain, find_toolchain
 from ebpf_magic.build.verifier import verifier_error
 
@@ -18,6 +18,12 @@ __all__ = [
     "compile_cell",
     "find_toolchain",
     "macros_help",
-    "prepare",
+    "settle",
     "verifier_error",
 ]
+
+
+def settle() -> None:
+    """Do what could wait until a cell is attached: keep what was compiled, have a compiler wait for the next cell."""
+    spare.prepare()
+    keep()

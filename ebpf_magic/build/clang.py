@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ebpf_magic.build import cache
 from ebpf_magic.build.headers import PRELUDE, Headers
+from ebpf_magic.build.private import PrivateFolder
 from ebpf_magic.build.toolchain import Toolchain, environment
 from ebpf_magic.errors import CompileError
 
@@ -21,6 +22,7 @@ if sys.platform == "linux":
     import resource
 
 DEADLINE_S = 60.0
+_OBJECT = "cell.o"
 _MAX_LOG_BYTES = 256 << 10
 # What a compiler may take, so that a cell that grows without end does not exhaust the machine.
 _MAX_ADDRESS_SPACE_BYTES = 4 << 30
@@ -40,8 +42,8 @@ class Clang:
         Where the headers are.
     arch : str
         The kernel's architecture, "x86" or "arm64".
-    folder : Path
-        A private folder: the compiler works in it, and everything it writes is there.
+    folder : PrivateFolder
+        The compiler works in it, and everything it writes is there.
     deadline : float
         When to give up, in `time.monotonic` seconds.
     """
@@ -49,7 +51,7 @@ class Clang:
     toolchain: Toolchain
     headers: Headers
     arch: str
-    folder: Path
+    folder: PrivateFolder
     deadline: float
 
     def command(self, *words: str | Path) -> list[str]:
@@ -59,9 +61,15 @@ class Clang:
     def run(self, *words: str | Path) -> Result:
         """Run the compiler on these arguments, after the ones it always gets."""
         # The private folder's name is another one each time; the object is not to know it.
-        command = self.command(f"-ffile-prefix-map={self.folder}=.", *words)
-        code, log = _run(command, self.folder, self.deadline)
+        folder = self.folder.path
+        code, log = _run(self.command(f"-ffile-prefix-map={folder}=.", *words), folder, self.deadline)
         return Result(code, log[:_MAX_LOG_BYTES].decode("utf-8", "backslashreplace"))
+
+    def compile(self, *words: str | Path) -> Result:
+        """Run the compiler on these arguments to make an object."""
+        output = self.folder.path / _OBJECT
+        result = self.run(*words, "-c", "-o", output.name)
+        return replace(result, made=output.read_bytes() if result.code == 0 and output.is_file() else b"")
 
     def precompiled_prelude(self, key: str) -> Path | None:
         """Return the precompiled prelude, made now if the cache has none; None when there cannot be one."""
@@ -72,7 +80,7 @@ class Clang:
         if path.is_file():
             cache.touch(path)
             return path
-        made = self.folder / "prelude.pch"
+        made = self.folder.path / "prelude.pch"
         if self.run("-x", "c-header", PRELUDE, "-o", made).code != 0:
             return None  # the plain build that follows says what is wrong
         return cache.put_file("prelude", path.name, made.read_bytes())
@@ -80,10 +88,11 @@ class Clang:
 
 @dataclass(frozen=True)
 class Result:
-    """How a run of the compiler ended, and all it said."""
+    """How a run of the compiler ended, all it said, and the object it made."""
 
     code: int
     log: str
+    made: bytes = b""
 
 
 def base_flags(arch: str) -> list[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,23 @@ import ebpf_magic
 from ebpf_magic.build import cache, diagnostics, headers, spare
 from ebpf_magic.build.clang import DEADLINE_S, Clang, Result, base_flags, goes_with_precompiled
 from ebpf_magic.build.headers import LICENCE, PRELUDE, Headers, KernelTarget
+from ebpf_magic.build.private import PrivateFolder
 from ebpf_magic.build.source import Source
+from ebpf_magic.build.spare import Spare
 from ebpf_magic.build.toolchain import Toolchain, find_toolchain
+from ebpf_magic.data.btf import Btf
 from ebpf_magic.errors import ToolchainError, UnsupportedError, UsageError
 
 _ELF = b"\x7fELF"
 _CELL = "cell"
-_OBJECT = "cell.o"
 _DEPENDENCIES = "cell.d"
 # clang compares an unknown name with all it knows, which takes minutes when the name is a megabyte of noise.
 _MAX_SPELLED = 1000
+# Of the compiler that waited; then there is still time for the plain way.
+_AHEAD_DEADLINE_S = 10.0
 _CONDITION = re.compile(r"^[ \t]*#[ \t]*(?:if|ifdef|ifndef|elif)\b(.*)$", re.MULTILINE)
+_begun: set[str] = set()
+_to_keep: list[tuple[str, bytes]] = []
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,11 @@ class Built:
     prelude: str
     compile_ns: int
     warnings: str
+
+    @cached_property
+    def btf(self) -> Btf:
+        """The types of its maps and globals."""
+        return Btf.from_elf(self.object)
 
 
 def compile_cell(source: str, *, kernel: KernelTarget, clang: str | None = None, cflags: Sequence[str] = ()) -> Built:
@@ -87,6 +98,8 @@ def compile_cell(source: str, *, kernel: KernelTarget, clang: str | None = None,
     """
     began_ns = time.perf_counter_ns()
     cell = Source.parse(source)
+    ahead = _begin_ahead(cell, cflags)
+    keep()
     if kernel.arch not in headers.ARCHES:
         raise UnsupportedError(f"compile for {kernel.arch}", f"only {' and '.join(headers.ARCHES)} are offered yet")
     if not kernel.build_id:  # then only its BTF tells it from others
@@ -102,34 +115,57 @@ def compile_cell(source: str, *, kernel: KernelTarget, clang: str | None = None,
     key = cache.digest(setting, cell.text, _working_folder() if cell.own_includes else "", *flags)
     built = _recall(cell, key)
     if built is None:
-        built = _build(cell, kernel, toolchain, libbpf, flags, setting, key)
+        built = _build(cell, kernel, toolchain, libbpf, flags, setting, key, ahead)
     return replace(built, compile_ns=time.perf_counter_ns() - began_ns)
 
 
+def keep() -> None:
+    """Put what was compiled into the cache: done when there is time for it, once the cell is attached."""
+    made, _to_keep[:] = _to_keep[:], []
+    for key, entry in made:
+        cache.put("objects", key, entry)
+
+
+def _begin_ahead(cell: Source, cflags: Sequence[str]) -> Spare | None:
+    """Have the waiting compiler begin with a cell that is new, before it is known whether it is the right one."""
+    if cell.own_includes or cflags or cell.text in _begun:
+        return None
+    _begun.add(cell.text)
+    ahead = spare.take()
+    if ahead:
+        ahead.give(_CELL, _unit(cell))
+    return ahead
+
+
 def _build(
-    cell: Source, kernel: KernelTarget, toolchain: Toolchain, libbpf: Path, flags: list[str], setting: str, key: str
+    cell: Source,
+    kernel: KernelTarget,
+    toolchain: Toolchain,
+    libbpf: Path,
+    flags: list[str],
+    setting: str,
+    key: str,
+    ahead: Spare | None,
 ) -> Built:
-    with tempfile.TemporaryDirectory(prefix="ebpf_magic-") as name:
-        folder = Path(name).resolve()
+    with PrivateFolder() as folder:
         found = Headers(_vmlinux(cell, kernel, folder), libbpf, headers.host_folders(kernel.arch))
         clang = Clang(toolchain, found, kernel.arch, folder, time.monotonic() + DEADLINE_S)
-        (folder / _CELL).write_text(_unit(cell), "utf-8", newline="\n")
         if cell.longest_word > _MAX_SPELLED:
             flags = [*flags, "-fno-spell-checking"]
         if cell.own_includes:
-            prelude, result = "none", _compile(clang, "-iquote", _working_folder(), *flags)
+            prelude, result = "none", _compile(clang, cell, "-iquote", _working_folder(), *flags)
         else:
-            prelude, result = _compile_with_prelude(clang, cell, flags, setting)
-        output = folder / _OBJECT
-        made = output.read_bytes() if result.code == 0 and output.is_file() else b""
-        if not made.startswith(_ELF):
+            prelude, result = _compile_with_prelude(clang, cell, flags, setting, ahead)
+        if result.code != 0 or not result.made.startswith(_ELF):
             raise diagnostics.compile_error(cell, result, libbpf)
-        built = Built(made, cell, False, prelude, 0, diagnostics.warnings(cell, result.log))
-        _remember(built, key, _dependencies(folder) if cell.own_includes or flags else [])
+        built = Built(result.made, cell, False, prelude, 0, diagnostics.warnings(cell, result.log))
+        _remember(built, key, _dependencies(folder.path) if cell.own_includes or flags else [])
         return built
 
 
-def _compile_with_prelude(clang: Clang, cell: Source, flags: list[str], setting: str) -> tuple[str, Result]:
+def _compile_with_prelude(
+    clang: Clang, cell: Source, flags: list[str], setting: str, ahead: Spare | None
+) -> tuple[str, Result]:
     """Compile with the precompiled prelude where that is known to be right, without it where not, or where it fails."""
     first = _definitions_for_prelude(cell, clang.headers)
     licence = [] if cell.has_licence else ["-include", str(LICENCE)]
@@ -137,35 +173,33 @@ def _compile_with_prelude(clang: Clang, cell: Source, flags: list[str], setting:
         precompiled = clang.precompiled_prelude(cache.digest(setting, *clang.headers.flags()))
         if precompiled:
             words = [*flags, "-include-pch", str(precompiled), *licence]
-            if not flags and _compile_by_spare(clang, cell, words):
-                return "precompiled", Result(0, "")
-            result = _compile(clang, *words)
+            made = None if flags else _compile_by_spare(clang, ahead, words)
+            result = Result(0, "", made) if made else _compile(clang, cell, *words)
             if result.code == 0:
                 return "precompiled", result
-            plain = _compile(clang, *flags, "-include", str(PRELUDE), *licence)
+            plain = _compile(clang, cell, *flags, "-include", str(PRELUDE), *licence)
             if plain.code == 0:
                 cache.remove(precompiled)  # it was damaged, or its headers have changed
             return "plain", plain
-    before = clang.folder / "first.h"
+    before = clang.folder.path / "first.h"
     before.write_text(first, "utf-8")
-    return "plain", _compile(clang, *flags, "-include", str(before), "-include", str(PRELUDE), *licence)
+    return "plain", _compile(clang, cell, *flags, "-include", str(before), "-include", str(PRELUDE), *licence)
 
 
-def _compile_by_spare(clang: Clang, cell: Source, words: list[str]) -> bool:
-    """Compile with the compiler that waits, if it is the right one; whether the object is there."""
+def _compile_by_spare(clang: Clang, ahead: Spare | None, words: list[str]) -> bytes | None:
+    """Take what the waiting compiler made, if it was the right one."""
     if clang.toolchain.kind != "clang":  # zig's starts in half the time
-        return False
+        return None
     command = clang.command(*words)
-    waiting = spare.take(command)
-    made = waiting.compile(_CELL, _unit(cell), clang.deadline - time.monotonic()) if waiting else None
     spare.expect(command)
-    if made:
-        (clang.folder / _OBJECT).write_bytes(made)
-    return made is not None
+    if ahead is None or ahead.command != tuple(command):
+        return None
+    return ahead.result(_AHEAD_DEADLINE_S)
 
 
-def _compile(clang: Clang, *words: str) -> Result:
-    return clang.run(*words, "-MD", "-MF", _DEPENDENCIES, "-x", "c", _CELL, "-c", "-o", _OBJECT)
+def _compile(clang: Clang, cell: Source, *words: str) -> Result:
+    (clang.folder.path / _CELL).write_text(_unit(cell), "utf-8", newline="\n")
+    return clang.compile(*words, "-MD", "-MF", _DEPENDENCIES, "-x", "c", _CELL)
 
 
 def _unit(cell: Source) -> str:
@@ -187,7 +221,7 @@ def _definitions_for_prelude(cell: Source, found: Headers) -> str:
     return "".join(text for name, text in definitions.items() if name in asked)
 
 
-def _vmlinux(cell: Source, kernel: KernelTarget, folder: Path) -> Path | None:
+def _vmlinux(cell: Source, kernel: KernelTarget, folder: PrivateFolder) -> Path | None:
     try:
         return headers.vmlinux_folder(kernel, folder)
     except ToolchainError:
@@ -232,7 +266,7 @@ def _about(path: str) -> list[Any]:
 
 def _remember(built: Built, key: str, dependencies: list[list[Any]]) -> None:
     about = {"prelude": built.prelude, "warnings": built.warnings, "dependencies": dependencies}
-    cache.put("objects", key, json.dumps(about).encode() + b"\n" + built.object)
+    _to_keep.append((key, json.dumps(about).encode() + b"\n" + built.object))
 
 
 def _recall(cell: Source, key: str) -> Built | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import sys
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ebpf_magic.build import cache
+from ebpf_magic.build.private import PrivateFolder
 from ebpf_magic.build.vmlinux import TAIL, vmlinux_h
 from ebpf_magic.errors import ToolchainError
 
@@ -90,10 +92,12 @@ def libbpf_headers() -> Path:
 def identity(libbpf: Path) -> str:
     """Return a digest that changes when libbpf's headers or ebpf_magic's own do."""
     parts: list[str | bytes] = [str(libbpf)]
-    for file in sorted((libbpf / "bpf").glob("*.h")):
-        about = file.stat()
-        parts.append(f"{file.name}:{about.st_mtime_ns}:{about.st_size}")
-    parts += [file.read_bytes() for file in sorted(OWN.glob("*.h"))]
+    for folder in (libbpf / "bpf", OWN):
+        with os.scandir(folder) as files:
+            for file in sorted(files, key=lambda each: each.name):
+                if file.name.endswith(".h"):
+                    about = file.stat()
+                    parts.append(f"{file.name}:{about.st_mtime_ns}:{about.st_size}")
     return cache.digest(*parts)
 
 
@@ -104,15 +108,15 @@ def host_folders(arch: str) -> tuple[Path, ...]:
     return tuple(folder for folder in found if (folder / "asm/types.h").is_file())[:1]
 
 
-def vmlinux_folder(kernel: KernelTarget, private: Path) -> Path:
+def vmlinux_folder(kernel: KernelTarget, private: PrivateFolder) -> Path:
     """Return the folder with the kernel's vmlinux.h, made from its BTF when the cache has none.
 
     Parameters
     ----------
     kernel : KernelTarget
         The kernel.
-    private : Path
-        A folder of this build's own, for when there is no cache.
+    private : PrivateFolder
+        For when there is no cache.
     """
     name = kernel.build_id if re.fullmatch(r"[0-9a-f]{16,64}", kernel.build_id) else cache.digest(kernel.build_id)
     key = f"{name}-{kernel.arch}/vmlinux.h"
@@ -124,8 +128,8 @@ def vmlinux_folder(kernel: KernelTarget, private: Path) -> Path:
     kept = cache.put_file("vmlinux", key, header)
     if kept:
         return kept.parent
-    (private / "vmlinux.h").write_bytes(header)
-    return private
+    (private.path / "vmlinux.h").write_bytes(header)
+    return private.path
 
 
 def _is_whole(path: Path) -> bool:

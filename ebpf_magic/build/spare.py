@@ -7,6 +7,7 @@ after a cell was compiled; when this process ends, however it does, it reads the
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import selectors
 import shutil
@@ -26,6 +27,7 @@ from ebpf_magic.build.toolchain import environment
 
 _UNIT = OWN / "spare.c"
 _WAIT_S = 300.0
+_MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.top_pad=33554432"}  # fewer page faults; glibc 2.35
 # The folder goes with the compiler, also when nobody is left to remove it. Words are arguments, never shell text.
 # The shell lets go of the pipes, so that their end is the compiler's end; descriptor 3, since a shell takes the
 # standard input away from what it runs beside itself.
@@ -52,10 +54,11 @@ class Spare:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment() | {"TMPDIR": str(self._folder), "LD_BIND_NOW": "1"},
+            env=environment() | {"TMPDIR": str(self._folder), "LD_BIND_NOW": "1"} | _MALLOC,
             start_new_session=True,
         )
         limit(self._process.pid)
+        self._given = False
         self._timer = threading.Timer(_WAIT_S, self.close)
         self._timer.daemon = True
         self._timer.start()
@@ -65,20 +68,27 @@ class Spare:
         """The process, which is also the number of its group."""
         return self._process.pid
 
-    def compile(self, name: str, text: str, timeout_s: float) -> bytes | None:
-        """Give it the cell; the object, or None when it had anything to say: then the plain way says it better.
-
-        It may still be ending then; `close` waits for that.
-        """
+    def give(self, name: str, text: str) -> None:
+        """Give it the cell; it may be gone by then, which `result` finds out."""
         self._timer.cancel()
-        try:
-            # The text of the lines that the object carries is read from the file, the cell itself from the pipe.
+        # The text of the lines that the object carries is read from the file, the cell itself from the pipe.
+        with contextlib.suppress(OSError, ValueError):  # it has ended, or was closed after waiting too long
             (self._folder / name).write_text(text, "utf-8", newline="\n")
             assert self._process.stdin
             self._process.stdin.write(f'#line 1 "{name}"\n{text}'.encode())
             self._process.stdin.close()
+            self._given = True
+
+    def result(self, timeout_s: float) -> bytes | None:
+        """Wait for the object; None when it had anything to say: then the plain way says it better.
+
+        It may still be ending then; `close` waits for that.
+        """
+        if not self._given:
+            return None
+        try:
             return self._read(time.monotonic() + timeout_s)
-        except (OSError, ValueError):  # it has ended, or was closed after waiting too long
+        except (OSError, ValueError):
             return None
 
     def _read(self, deadline: float) -> bytes | None:
@@ -143,13 +153,12 @@ def prepare() -> None:
         _exchange(Spare(_next))
 
 
-def take(command: Sequence[str]) -> Spare | None:
-    """Give the waiting compiler, once, if it is the right one."""
+def take() -> Spare | None:
+    """Give the waiting compiler, once; whether it is the right one, its command says."""
     spare = _exchange(None)
-    if spare is None:
-        return None
-    _ending.append(spare)
-    return spare if spare.command == tuple(command) else None
+    if spare is not None:
+        _ending.append(spare)
+    return spare
 
 
 def close() -> None:

@@ -65,6 +65,9 @@ class Toolchain:
         return _major(self.version)
 
 
+_seen: dict[tuple[str, str], Toolchain] = {}
+
+
 def environment() -> dict[str, str]:
     """Return the environment a compiler is run in: messages in English, nothing that changes its output."""
     kept = {name: value for name, value in os.environ.items() if name not in _UNWANTED}
@@ -135,6 +138,13 @@ def _examine(path: str, kind: str) -> Toolchain | str:
     real = os.path.realpath(path)
     about = os.stat(real)
     identity = f"{kind}:{real}:{about.st_mtime_ns}:{about.st_size}"
+    found = _seen.get((path, identity)) or _recall_or_ask(path, kind, identity)
+    if isinstance(found, Toolchain):
+        _seen[path, identity] = found
+    return found
+
+
+def _recall_or_ask(path: str, kind: str, identity: str) -> Toolchain | str:
     key = cache.digest("toolchain", identity)
     known = cache.get("toolchain", key)
     if known:

@@ -46,16 +46,17 @@ def fresh() -> str:
 
 def compile_and_prepare() -> None:
     build.compile_cell(fresh(), kernel=KERNEL)
-    build.prepare()
+    build.settle()
 
 
 def test_object_is_the_one_the_plain_way_gives() -> None:
     source = fresh()
     plain = build.compile_cell(source, kernel=KERNEL)
-    build.prepare()
-    waiting = spare.take(spare._waiting.command if spare._waiting else ())
+    build.settle()
+    waiting = spare.take()
     assert waiting is not None
-    made = waiting.compile("cell", source + "\n", 30)
+    waiting.give("cell", source + "\n")
+    made = waiting.result(30)
     assert made is not None
     assert Btf.from_elf(made).map_specs() == Btf.from_elf(plain.object).map_specs()
     section = "tracepoint/syscalls/sys_enter_getppid"
@@ -65,15 +66,32 @@ def test_object_is_the_one_the_plain_way_gives() -> None:
 def test_second_cell_is_compiled_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     compile_and_prepare()
     made = []
-    compile_by_it = spare.Spare.compile
+    its_result = spare.Spare.result
 
-    def spy(self: spare.Spare, name: str, text: str, timeout_s: float) -> bytes | None:
-        made.append(compile_by_it(self, name, text, timeout_s))
+    def spy(self: spare.Spare, timeout_s: float) -> bytes | None:
+        made.append(its_result(self, timeout_s))
         return made[-1]
 
-    monkeypatch.setattr(spare.Spare, "compile", spy)
+    monkeypatch.setattr(spare.Spare, "result", spy)
     built = build.compile_cell(fresh(), kernel=KERNEL)
     assert made == [built.object]
+
+
+def test_one_with_other_flags_is_not_taken() -> None:
+    compile_and_prepare()
+    source = fresh()
+    licensed = source + 'char LICENSE[] SEC("license") = "Dual MIT/GPL";\n'
+    assert b"Dual MIT/GPL" in build.compile_cell(licensed, kernel=KERNEL).object
+    assert b"Dual MIT/GPL" not in build.compile_cell(source, kernel=KERNEL).object
+
+
+def test_what_it_made_is_kept() -> None:
+    compile_and_prepare()
+    source = fresh()
+    made = build.compile_cell(source, kernel=KERNEL)
+    again = build.compile_cell(source, kernel=KERNEL)
+    assert (made.cached, again.cached) == (False, True)
+    assert again.object == made.object
 
 
 def test_errors_are_told_as_ever() -> None:
@@ -89,7 +107,8 @@ def test_one_that_died_or_hangs_is_no_trouble() -> None:
         assert spare._waiting is not None
         os.killpg(spare._waiting.pid, number)
         if number == signal.SIGSTOP:
-            assert spare._waiting.compile("cell", CELL, 0.2) is None
+            spare._waiting.give("cell", CELL)
+            assert spare._waiting.result(0.2) is None
         assert build.compile_cell(fresh(), kernel=KERNEL).object
 
 
@@ -110,7 +129,7 @@ from ebpf_magic import build
 from ebpf_magic.build import spare
 kernel = build.KernelTarget("x86", "", lambda: Path("/sys/kernel/btf/vmlinux").read_bytes())
 build.compile_cell({fresh()!r}, kernel=kernel)
-build.prepare()
+build.settle()
 print(spare._waiting.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

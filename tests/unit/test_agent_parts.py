@@ -97,14 +97,14 @@ def small_elf(code: bytes, flags: int = 4) -> bytes:
 
 def test_helper_calls_are_found_only_in_code() -> None:
     code = insn(0x85, 0, 36) + insn(0x85, 1, 109) + insn(0x18, 0, 58) + insn(0, 0, 0) + insn(0x85, 2, 117)
-    assert elf.helper_calls(memoryview(small_elf(code))) == {36: "text"}
-    assert elf.helper_calls(memoryview(small_elf(code, flags=2))) == {}
+    assert elf.calls(memoryview(small_elf(code))).helpers == {36: "text"}
+    assert elf.calls(memoryview(small_elf(code, flags=2))).helpers == {}
 
 
 @given(st.binary(max_size=600))
 def test_noise_is_damaged(data: bytes) -> None:
     with pytest.raises(elf.DamagedElf):
-        elf.helper_calls(memoryview(data))
+        elf.calls(memoryview(data))
 
 
 @given(st.data())
@@ -114,8 +114,7 @@ def test_a_damaged_elf_is_read_or_refused(data: st.DataObject) -> None:
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     view = memoryview(bytes(whole))
     try:
-        elf.helper_calls(view)
-        elf.undefined_symbols(view)
+        elf.calls(view)
         elf.function_names(view)
     except elf.DamagedElf:
         return

@@ -133,12 +133,15 @@ def test_a_compiler_that_never_ends_is_ended(bare_path: Path, tmp_path: Path) ->
 
     from ebpf_magic.build.clang import Clang
     from ebpf_magic.build.headers import Headers
+    from ebpf_magic.build.private import PrivateFolder
     from ebpf_magic.errors import CompileError
 
     (bare_path / "slow").write_text("#!/bin/sh\n/bin/sleep 1000 & echo $! > pid\n/bin/sleep 1000\n")
     (bare_path / "slow").chmod(0o755)
     chain = toolchain.Toolchain("clang", str(bare_path / "slow"), "clang version 14", "x")
-    clang = Clang(chain, Headers(None, tmp_path, ()), "x86", tmp_path, time.monotonic() + 1)
+    folder = PrivateFolder()
+    folder.path = tmp_path
+    clang = Clang(chain, Headers(None, tmp_path, ()), "x86", folder, time.monotonic() + 1)
     with pytest.raises(CompileError, match="was not done"):
         clang.run()
     child = int((tmp_path / "pid").read_text())
