@@ -290,7 +290,9 @@ class Map:
         )
 
     def _frame(self, snapshot: Snapshot, per_cpu: bool) -> pd.DataFrame:
-        if self.kind and not per_cpu:
+        if self.kind == "hist" and per_cpu:
+            frame = histograms.percpu_frame(snapshot.values, self._possible_cpus, self.unit)
+        elif self.kind and not per_cpu:
             frame = self._histogram_frame(snapshot)
         else:
             frame = map_data.map_frame(

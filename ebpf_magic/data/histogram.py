@@ -142,14 +142,28 @@ def from_percpu(values: Buffer, possible_cpus: int, unit: str = "") -> Histogram
     Parameters
     ----------
     values : buffer
-        The values of a per-CPU array of 976 entries of u64.
+        The value of its one entry: 976 counts of u64 for each CPU.
     possible_cpus : int
-        The number of CPUs each entry has a value for.
+        The number of CPUs.
     unit : str
         The unit of the values.
     """
+    return Histogram(_cells(values, possible_cpus).sum(axis=0, dtype=np.uint64), unit)
+
+
+def percpu_frame(values: Buffer, possible_cpus: int, unit: str = "") -> pd.DataFrame:
+    """Return the occupied buckets of each CPU of a HIST map; `frame` with an index level ``cpu`` behind the first."""
+    cells = _cells(values, possible_cpus).T
+    bucket, cpu = np.nonzero(cells)
+    return pd.DataFrame(
+        {_name("high", unit): _HIGHS[bucket], "count": cells[bucket, cpu]},
+        index=pd.MultiIndex.from_arrays([_LOWS[bucket], cpu], names=[_name("low", unit), "cpu"]),
+    )
+
+
+def _cells(values: Buffer, possible_cpus: int) -> U64:
     cells = view_rows("histogram", "counts", np.dtype("<u8"), values, BUCKETS * possible_cpus, 8)
-    return Histogram(cells.reshape(BUCKETS, possible_cpus).sum(axis=1, dtype=np.uint64), unit)
+    return cells.reshape(possible_cpus, BUCKETS)
 
 
 def from_rows(spec: MapSpec, keys: Buffer, values: Buffer, count: int) -> Histogram:

@@ -19,6 +19,7 @@ from threading import Lock
 from typing import Any, ClassVar
 
 _HEADER = struct.Struct("<III4x")
+_UPDATE = {"method": "update", "state": {}, "buffer_paths": [["data"]]}
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
 
@@ -58,7 +59,7 @@ def unpack(frame: bytes) -> tuple[int, bool, dict[str, Any], dict[str, bytes]]:
 
 
 class Flow:
-    """When a frame may go: at most ten unacknowledged, and seldom while nothing is heard.
+    """When a frame may go: at most twenty unacknowledged, and seldom while nothing is heard.
 
     The server keeps messages for an absent page without bound, and a busy kernel without subshells hears
     nothing. Then one frame goes every 2 s, every 4 s, up to every 60 s.
@@ -69,7 +70,7 @@ class Flow:
         Seconds, monotonic.
     """
 
-    WINDOW = 10
+    WINDOW = 20
     FIRST_PAUSE_S = 2.0
     LONGEST_PAUSE_S = 60.0
 
@@ -204,8 +205,9 @@ class View:
     def _send(self) -> None:
         self._flow.send()
         self._pending = False
-        self._widget.frame = self._frame(self._flow.sent)
-        self._widget.send_state("data")
+        self._widget.frame = frame = self._frame(self._flow.sent)
+        # What send_state("data") does, without looking through the widget's state first.
+        self._widget.comm.send(data=_UPDATE, buffers=[frame])
 
     def _heard(self, _widget: Any, content: Any, _buffers: Any) -> None:
         if not isinstance(content, dict):

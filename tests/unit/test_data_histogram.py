@@ -22,6 +22,7 @@ from ebpf_magic.data.histogram import (
     from_rows,
     histogram_frame,
     percentiles_by,
+    percpu_frame,
 )
 from ebpf_magic.errors import MapError, UsageError
 
@@ -128,12 +129,21 @@ def test_repr_says_how_many() -> None:
 
 
 def test_cpus_are_added_up() -> None:
-    cells = np.random.default_rng(5).integers(0, 2**40, (BUCKETS, 3), dtype=np.uint64)
+    cells = np.random.default_rng(5).integers(0, 2**40, (3, BUCKETS), dtype=np.uint64)
     found = from_percpu(cells.tobytes(), 3, "ns")
-    assert found.counts.tolist() == [sum(row) for row in cells.tolist()]
+    assert found.counts.tolist() == [sum(row) for row in cells.T.tolist()]
     assert found.counts.dtype == np.uint64
     with pytest.raises(MapError, match="bytes came"):
         from_percpu(cells.tobytes()[:-1], 3)
+
+
+def test_cpus_side_by_side() -> None:
+    cells = np.zeros((2, BUCKETS), np.uint64)
+    cells[0, 3], cells[1, 3], cells[1, 40] = 5, 6, 7
+    frame = percpu_frame(cells.tobytes(), 2, "ns")
+    assert list(frame.index.names) == ["low_ns", "cpu"]
+    assert frame["count"].to_dict() == {(3, 0): 5, (3, 1): 6, (int(histogram.lows()[40]), 1): 7}
+    assert frame["high_ns"].tolist() == [3, 3, int(histogram.highs()[40])]
 
 
 # By key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -25,6 +25,13 @@ class Clock:
 class Comm:
     kernel = object()
 
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
+
+    def send(self, data: Any, buffers: list[bytes]) -> None:
+        assert data == {"method": "update", "state": {}, "buffer_paths": [["data"]]}
+        self._send(*buffers)
+
 
 class FakeWidget:
     """Keeps what would go to the page."""
@@ -32,7 +39,7 @@ class FakeWidget:
     def __init__(self, data: bytes) -> None:
         self.frame = data
         self.sent: list[bytes] = []
-        self.comm = Comm()
+        self.comm = Comm(self.sent.append)
         self.layout = self
         self.closed = 0
         self.model_id = "model"

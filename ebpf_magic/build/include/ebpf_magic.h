@@ -22,6 +22,13 @@ typedef __s64 s64;
 #endif
 #include <bpf/bpf_helpers.h>
 
+#define EM_BUCKETS 976
+
+/* The one entry of a HIST: read in one copy, where an entry for each bucket takes 976. */
+struct em_buckets {
+	__u64 counts[EM_BUCKETS];
+};
+
 /* What a map could not take. `full`: updates it refused; `unseen`: ELAPSED_NS() without a START(). */
 struct em_missed {
 	__u64 full;
@@ -35,7 +42,6 @@ struct em_missed {
 #define EM_PERCPU_ARRAY 6
 #define EM_LRU_HASH 9
 #define EM_NOEXIST 1
-#define EM_BUCKETS 976
 
 #define EM_SECOND(first, second, ...) second
 #define EM_OR(standard, ...) EM_SECOND(0, ##__VA_ARGS__, standard)
@@ -75,7 +81,7 @@ struct em_missed {
 
 /** HIST(name, "ns"): a histogram, 16 buckets to a power of two, with the unit of what it measures */
 #define HIST(name, unit)                                                                                               \
-	EM_MAP(EM_PERCPU_ARRAY, name, __u32, __u64, EM_BUCKETS) EM_TAG("kind:hist") EM_TAG("unit:" unit)
+	EM_MAP(EM_PERCPU_ARRAY, name, __u32, struct em_buckets, 1) EM_TAG("kind:hist") EM_TAG("unit:" unit)
 /** HIST_BY(name, K, "ns"[, max_entries]): a histogram for each key; an entry is an occupied bucket of a key, 16,384 unless said */
 #define HIST_BY(name, K, unit, ...)                                                                                    \
 	EM_MISSED(name);                                                                                               \
@@ -88,10 +94,12 @@ struct em_missed {
 /** OBSERVE(hist, value): count a value in a histogram */
 #define OBSERVE(hist, value)                                                                                           \
 	({                                                                                                             \
-		__u32 em_bucket_ = EM_BUCKET(value);                                                                   \
-		__u64 *em_count_ = bpf_map_lookup_elem(&(hist), &em_bucket_);                                          \
-		if (em_count_)                                                                                         \
-			__sync_fetch_and_add(em_count_, 1);                                                            \
+		__u32 em_zero_ = 0, em_bucket_ = EM_BUCKET(value);                                                     \
+		struct em_buckets *em_buckets_ = bpf_map_lookup_elem(&(hist), &em_zero_);                              \
+		/* clang knows the bound and would leave out what the verifier wants to see. */                        \
+		__asm__ volatile("" : "+r"(em_bucket_));                                                               \
+		if (em_buckets_ && em_bucket_ < EM_BUCKETS)                                                            \
+			__sync_fetch_and_add(&em_buckets_->counts[em_bucket_], 1);                                     \
 	})
 /** OBSERVE_BY(hist, key, value): count a value in the key's histogram */
 #define OBSERVE_BY(hist, ...)                                                                                          \
