@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 # The public names and where they live; each is imported on first use, so that the import stays light.
 _HOMES = {
     "run": "running",
+    "sh": "shell",
     "sessions": "running",
     "stop_all": "running",
     "Session": "session",
@@ -36,6 +37,7 @@ __all__ = [
     "load_ipython_extension",
     "run",
     "sessions",
+    "sh",
     "stop_all",
     "unload_ipython_extension",
 ]

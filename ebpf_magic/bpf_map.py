@@ -201,7 +201,7 @@ class Map:
 
     # Watching
 
-    def live(self, interval_s: float = 1.0, top: int = 20, by: str | None = None) -> Live:
+    def live(self, interval_s: float = 1.0, top: int = 20, by: str | None = None, *, name: str | None = None) -> Live:
         """Show the map so that it keeps moving while other cells run.
 
         Parameters
@@ -213,6 +213,8 @@ class Map:
             How many rows a table shows.
         by : str, optional
             Column that orders the table; the first numeric one when not given.
+        name : str, optional
+            What stands above it; the map's name when not given.
 
         Returns
         -------
@@ -224,9 +226,9 @@ class Map:
         if not interval_s > 0:
             raise UsageError(f"live view of map {self.name}", f"interval_s must be above 0, not {interval_s!r}")
         if self.kind:
-            view, sample = histogram_view(self)
+            view, sample = histogram_view(self, name or self.name)
         else:
-            view, sample = table_view(self, top=top, by=by)
+            view, sample = table_view(self, name or self.name, top=top, by=by)
         return Live(self._session, view, sample, interval_s)
 
     # Inside

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ebpf_magic import kernel_command, workload
 from ebpf_magic.errors import EbpfMagicError
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 0 when all went well."""
     options = _parser().parse_args(arguments)
     try:
-        return _doctor(options) if options.command == "doctor" else _demo(options)
+        status: int = options.act(options)
+        return status
     except EbpfMagicError as error:
         print(f"ebpf-magic: {error}", file=sys.stderr)
         return 1
@@ -28,10 +30,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ebpf-magic", description="eBPF in a Jupyter notebook.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     doctor = commands.add_parser("doctor", help="what works on this machine, what does not, and what mends it")
-    doctor.add_argument("--on", default="auto", metavar="HOST", help="the host to examine: auto, local, sudo")
+    doctor.add_argument("--on", default="auto", metavar="HOST", help="the host to examine: auto, local, sudo, vm")
+    doctor.set_defaults(act=_doctor)
     demo = commands.add_parser("demo", help="run the first notebook on this machine's kernel and keep it as a page")
     demo.add_argument("notebook", nargs="?", type=Path, help="another notebook to run instead")
     demo.add_argument("--output", type=Path, default=Path("ebpf-magic-demo"), metavar="FOLDER", help="%(default)s")
+    demo.set_defaults(act=_demo)
+    kernel_command.add_to(commands)
+    workload.add_arguments(commands.add_parser("workload", help="known, countable work, to try a probe on"))
     return parser
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ebpf_magic.errors import UsageError
+from ebpf_magic.errors import NoHostError, NoKernelError, UsageError
 
 FIRST_NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "01-first-probe.ipynb"
 _CELL_TIMEOUT_S = 120
+_KERNEL = "6.12"
 
 
 def run_demo(notebook: Path, output: Path) -> int:
@@ -32,6 +33,8 @@ def run_demo(notebook: Path, output: Path) -> int:
     ------
     UsageError
         No such notebook, or nbclient and nbconvert are not installed.
+    FetchError
+        Programs can run in a VM alone, and no kernel for it can be had.
     """
     try:
         import nbclient
@@ -56,7 +59,7 @@ def run_demo(notebook: Path, output: Path) -> int:
         resources={"metadata": {"path": str(notebook.parent)}},
     )
     failure = ""
-    print(f"running {notebook.name} on this machine's kernel ...", flush=True)
+    print(f"running {notebook.name} {_place()} ...", flush=True)
     try:
         client.execute()
     except nbclient.exceptions.CellExecutionError as error:
@@ -68,6 +71,28 @@ def run_demo(notebook: Path, output: Path) -> int:
     if failure:
         print(f"\nthe notebook stopped at a cell that failed:\n{failure}", file=sys.stderr)
     return 1 if failure else 0
+
+
+def _place() -> str:
+    """Say where cells without a host of their own will run; fetch a kernel if that is a VM's and there is none."""
+    from ebpf_magic import kernels
+    from ebpf_magic.hosts import registry
+
+    refusals = []
+    for name in registry.names():
+        try:
+            registry.start(name).close()
+        except NoHostError as error:
+            refusals.append(f"  {name}: {error.why}")
+        else:
+            return "on this machine's kernel"
+    print("This user may load no programs into this machine's kernel:", *refusals, sep="\n")
+    try:
+        kernel = kernels.find()
+    except NoKernelError:
+        print("Fetching a kernel of its own, from the distribution's packages ...", flush=True)
+        kernel = kernels.fetch(_KERNEL)
+    return f"in a virtual machine, on a kernel of its own ({kernel.release})"
 
 
 def _missing(error: ImportError) -> UsageError:

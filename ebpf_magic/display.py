@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ebpf_magic.card import CardFeed
 from ebpf_magic.data.rates import Rates
@@ -32,7 +32,7 @@ class Live:
     Parameters
     ----------
     session : Session
-        Its end is the views' end.
+        Its end is the views' end; with views of several sessions, that of the last.
     view : View
         What is shown.
     sample : callable
@@ -42,7 +42,7 @@ class Live:
     """
 
     def __init__(self, session: Session, view: View, sample: Callable[[], None], interval_s: float) -> None:
-        self._session = session
+        self._sessions = [session]
         self._feeds = [(sample, interval_s)]
         self._panel = Panel(view)
         self._tasks: list[Task] = []
@@ -52,6 +52,7 @@ class Live:
 
     def above(self, other: Live) -> Live:
         """Put another's views below these, as one output."""
+        self._sessions += [session for session in other._sessions if session not in self._sessions]
         self._feeds += other._feeds
         self._panel = Panel(*self._panel.views, *other._panel.views)
         return self
@@ -68,7 +69,8 @@ class Live:
                 return
             self._sample()
             self._tasks = [ticker.add(sample, interval_s, self._failed) for sample, interval_s in self._feeds]
-        self._session.on_end(self._finish)
+        for session in self._sessions:
+            session.on_end(self._one_ended)
 
     def stop(self) -> None:
         """Stop moving; the outputs become what was last seen."""
@@ -99,6 +101,13 @@ class Live:
         for sample, _ in self._feeds:
             sample()
 
+    def _one_ended(self) -> None:
+        if not self._running():
+            self._finish()
+
+    def _running(self) -> bool:
+        return any(session.state == "running" for session in self._sessions)
+
     def _finish(self) -> None:
         with self._lock:
             if self._over:
@@ -109,15 +118,21 @@ class Live:
         try:
             self._sample()
         except EbpfMagicError as error:  # its agent is gone: what was last seen stays
-            self._session.warnings.append(f"a live view shows what it last saw: {error}")
+            self._warn(f"a live view shows what it last saw: {error}")
         self._freeze()
 
     def _failed(self, error: Exception) -> None:
-        self._session.warnings.append(f"a live view ended: {error}")
+        self._warn(f"a live view ended: {error}")
+        if len(self._sessions) > 1 and self._running():  # the other hosts' views go on
+            return
         with self._lock:
             over, self._over = self._over, True
         if not over:
             self._freeze()
+
+    def _warn(self, text: str) -> None:
+        for session in self._sessions:
+            session.warnings.append(text)
 
     def _freeze(self) -> None:
         if self._displays:
@@ -129,20 +144,49 @@ class Live:
         self._panel.close()
 
 
+class ProgressLine:
+    """One line of output that says what is waited for; made by the first call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._handle: Any = None
+
+    def __call__(self, text: str) -> None:
+        """Say this from now on."""
+        from IPython.display import display
+
+        bundle = {"text/plain": text}
+        with self._lock:
+            if self._handle is None:
+                self._handle = display(bundle, raw=True, display_id=True)
+            else:
+                self._handle.update(bundle, raw=True)
+
+
 def show_card(session: Session) -> None:
     """Display a session's card, and below it the live view of its first map."""
+    _card(session)._ipython_display_()
+
+
+def show_cards(sessions: Sequence[Session]) -> None:
+    """Display the cards of a cell that runs on several hosts, each with its first map."""
+    first, *others = (_card(session) for session in sessions)
+    for other in others:
+        first = first.above(other)
+    first._ipython_display_()
+
+
+def _card(session: Session) -> Live:
     view = CardView(on_stop=session.stop)
     feed = CardFeed(session)
     live = Live(session, view, lambda: view.update(feed.state()), _CARD_INTERVAL_S)
     first = next(iter(session.maps.values()), None)
-    if first is not None:
-        live = live.above(first.live(interval_s=_CARD_VIEW_INTERVAL_S))
-    live._ipython_display_()
+    return live if first is None else live.above(first.live(interval_s=_CARD_VIEW_INTERVAL_S))
 
 
-def table_view(source: Map, top: int, by: str | None) -> tuple[View, Callable[[], None]]:
+def table_view(source: Map, name: str, top: int, by: str | None) -> tuple[View, Callable[[], None]]:
     """Return the table of a map, and what samples the map into it."""
-    view = TableView(source.name, by=by, top=top)
+    view = TableView(name, by=by, top=top)
     rates = Rates()
     state: dict[str, pd.DataFrame] = {}
 
@@ -155,9 +199,9 @@ def table_view(source: Map, top: int, by: str | None) -> tuple[View, Callable[[]
     return view, sample
 
 
-def histogram_view(source: Map) -> tuple[View, Callable[[], None]]:
+def histogram_view(source: Map, name: str) -> tuple[View, Callable[[], None]]:
     """Return the histogram of a map, and what samples the map into it."""
-    view = HistogramView(source.name, source.unit)
+    view = HistogramView(name, source.unit)
 
     def sample() -> None:
         found = source.histogram()

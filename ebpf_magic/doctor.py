@@ -25,7 +25,7 @@ def doctor(on: str = "auto") -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = [*_notebook_side(), *_hosts(on)]
+    rows = [*_notebook_side(), *_virtual_machines(), *_hosts(on)]
     frame = pd.DataFrame(rows, columns=["check", "ok", "found", "mend"]).set_index("check")
     frame["ok"] = frame["ok"].astype(bool)
     return frame
@@ -50,6 +50,40 @@ def _notebook_side() -> list[tuple[str, bool, str, str]]:
     except ToolchainError as error:
         rows.append(("compiler", False, error.why, error.hint))
     return rows
+
+
+def _virtual_machines() -> list[tuple[str, bool, str, str]]:
+    """Tell what there is to boot a kernel without root; nothing is booted for it."""
+    from ebpf_magic import kernels
+    from ebpf_magic.errors import HostError
+    from ebpf_magic.hosts.guest import qemu
+
+    rows: list[tuple[str, bool, str, str]] = []
+    try:
+        rows.append(("qemu", True, _version_of(qemu.find()), ""))
+        rows.append(("acceleration", True, qemu.acceleration(), ""))
+    except HostError as error:
+        rows.append(("qemu", False, error.why, error.hint))
+    found = kernels.listed()
+    names = ", ".join(f"{kernel.release} ({kernel.source})" for kernel in found)
+    rows.append(("kernels", bool(found), names or "none fetched yet", "ebpf-magic kernel fetch 6.1 (needs no root)"))
+    try:
+        rows.append(("busybox", True, f"static ({kernels.busybox()})", ""))
+    except HostError as error:
+        rows.append(("busybox", False, error.why, error.hint))
+    return rows
+
+
+def _version_of(path: str) -> str:
+    import re
+    import subprocess
+
+    try:
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        said = ""
+    version = re.search(r"version (\S+)", said)
+    return f"{version[1] if version else 'of unknown version'} ({path})"
 
 
 def _hosts(on: str) -> list[tuple[str, bool, str, str]]:

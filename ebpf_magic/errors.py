@@ -8,8 +8,11 @@ EbpfMagicError
 │   └── CompileError          clang refused the cell (`.line`, `.column`, `.log`)
 ├── HostError                 the place where programs run
 │   ├── NoHostError           no host can run a program here; says what is missing for each
+│   ├── NoKernelError         no such kernel to boot, or to fetch (`.near`)
+│   ├── FetchError            packages cannot be had, or not unpacked (`.log`)
 │   ├── AgentError            the agent died, went silent or sent what is not the protocol
 │   └── AgentTimeoutError     a call passed its deadline
+├── CommandError              a shell command failed, or could not be run (`.status`, `.log`)
 ├── KernelError               the kernel said no (`.errno`)
 │   ├── NotPermittedError     a capability is missing, or lockdown forbids it
 │   ├── VerifierError         the verifier rejected a program (`.line`, `.log`, `.program`)
@@ -122,12 +125,34 @@ class NoHostError(HostError):
     """No host can run a program here."""
 
 
+class NoKernelError(HostError):
+    """There is no such kernel to boot, or to fetch."""
+
+
+class FetchError(HostError):
+    """A kernel's packages cannot be had, or not unpacked."""
+
+
 class AgentError(HostError):
     """The agent died, went silent, or broke the protocol."""
 
 
 class AgentTimeoutError(AgentError):
     """A call passed its deadline; the agent was ended."""
+
+
+class CommandError(EbpfMagicError):
+    """A shell command failed, or could not be run.
+
+    Attributes
+    ----------
+    status : int or None
+        Its exit status; of one that a signal ended, the signal's number, negative; None when there is none.
+    log : str
+        What it wrote, as far as it was kept.
+    """
+
+    status: int | None = None
 
 
 class KernelError(EbpfMagicError):
@@ -176,6 +201,7 @@ _BY_KIND: dict[str, type[EbpfMagicError]] = {
     "unsupported": UnsupportedError,
     "guard": GuardError,
     "gone": StoppedError,
+    "command": CommandError,
     "host": AgentError,
 }
 

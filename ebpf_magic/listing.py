@@ -20,10 +20,11 @@ def sessions() -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Index ``name``; columns ``host``, ``state``, ``programs``, ``maps``, ``runs``, ``run_time_ns``.
+        Index ``name``, one row for each host; columns ``host``, ``state``, ``programs``, ``maps``, ``runs``,
+        ``run_time_ns``.
     """
     rows = []
-    for session in running.sessions():
+    for session in running.members():
         counters = session.poll_stats().get("programs", [])
         rows.append(
             {

@@ -23,11 +23,13 @@ class EbpfMagics(Magics):
     def ebpf(self, line: str, cell: str | None = None) -> Any:
         """Run a cell, or answer a line; the parsers' help replaces this text when the extension is loaded."""
         if cell is None:
-            return _ask(options.parse(options.line_parser(), line))
+            return _ask(options.parse_line(line))
         import ebpf_magic
 
         chosen = options.parse(options.cell_parser(), line)
-        session = ebpf_magic.run(cell, **options.run_options(chosen))
+        from ebpf_magic.display import ProgressLine
+
+        session = ebpf_magic.run(cell, **options.run_options(chosen), progress=ProgressLine())
         self.shell.push({chosen.name: session})
         if not chosen.quiet:
             session._ipython_display_()
@@ -41,6 +43,11 @@ def _ask(chosen: Namespace) -> Any:
 
     if chosen.verb == "doctor":
         return ebpf_magic.doctor()
+    if chosen.verb == "sh":
+        from ebpf_magic.display import ProgressLine
+
+        started = ebpf_magic.sh(**options.sh_options(chosen), progress=ProgressLine())
+        return started if chosen.command.endswith("&") else None
     if chosen.verb == "ls":
         return listing.kernel() if chosen.all else listing.sessions()
     if chosen.all:

@@ -11,6 +11,11 @@ from typing import Any, NoReturn
 
 from ebpf_magic.errors import UsageError
 
+# Options come before the command, and none of them has a value with a space in it.
+_SH = re.compile(
+    r"\s*sh(?P<options>(?:\s+--(?:on|timeout)(?:=|\s+)\S+|\s+--?[\w-]+\S*)*)(?:\s+--)?(?:\s+(?P<command>.*)|\s*)",
+    re.DOTALL,
+)
 _SECONDS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -75,7 +80,8 @@ def cell_parser() -> Parser:
     )
     add = parser.add_argument
     add("name", metavar="NAME", help="the session's name; running the cell again replaces it")
-    add("--on", default="auto", metavar="HOST", help="where it runs: auto, local, sudo")
+    add("--on", default="auto", metavar="HOST[,HOST...]",
+        help="where it runs: auto, local, sudo, vm (a kernel of its own), vm:6.1; several: vm:6.1,vm:6.12")  # fmt: skip
     add("--engine", default="auto", help="what compiles and loads it: libbpf")
     add("--attach", action="append", default=[], type=target, metavar="PROGRAM=TARGET",
         help="where a program goes whose section does not say: sample=cpu-clock:99hz, m=libc.so.6:malloc")  # fmt: skip
@@ -105,6 +111,18 @@ def line_parser() -> Parser:
     which = stop.add_mutually_exclusive_group(required=True)
     which.add_argument("name", nargs="?", metavar="NAME")
     which.add_argument("--all", action="store_true", help="stop all of them")
+    sh = verbs.add_parser(
+        "sh",
+        prog="%ebpf sh",
+        add_help=False,
+        allow_abbrev=False,
+        help="run a shell command where the newest session runs",
+    )
+    sh.add_argument("--on", metavar="HOST[,HOST...]", help="where instead: local, vm, vm:6.1")
+    sh.add_argument("--timeout", dest="timeout_s", type=seconds, metavar="10s", help="end it after this time")
+    sh.add_argument(
+        "command", metavar="COMMAND", help="a line for /bin/sh; with & at its end it runs in the background"
+    )
     return parser
 
 
@@ -117,12 +135,31 @@ def parse(parser: Parser, line: str) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+def parse_line(line: str) -> argparse.Namespace:
+    """Parse the ``%ebpf`` line; the command after ``sh`` and its options stays as it was typed."""
+    found = _SH.fullmatch(line)
+    if found is None:
+        return parse(line_parser(), line)
+    command = (found["command"] or "").rstrip()
+    words = ["sh", *shlex.split(found["options"])]
+    return line_parser().parse_args([*words, "--", command] if command else words)
+
+
+def sh_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of :func:`ebpf_magic.sh` for a parsed ``%ebpf sh`` line."""
+    return {"command": options.command, "on": _hosts(options.on), "timeout_s": options.timeout_s}
+
+
+def _hosts(text: str | None) -> str | list[str] | None:
+    return text.split(",") if text and "," in text else text
+
+
 def run_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword arguments of :func:`ebpf_magic.run` for a parsed ``%%ebpf`` line."""
     result: dict[str, Any] = {
         "name": options.name,
         "engine": options.engine,
-        "on": options.on,
+        "on": _hosts(options.on),
         "attach": False if options.no_attach else dict(options.attach),
         "for_s": options.for_s,
         "keep_maps": options.keep_maps,

@@ -8,12 +8,23 @@ import keyword
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from ebpf_magic import build
-from ebpf_magic.errors import HostError, NoSuchNameError, UnsupportedError, UsageError, VerifierError
+from ebpf_magic.errors import (
+    EbpfMagicError,
+    HostError,
+    NoSuchNameError,
+    UnsupportedError,
+    UsageError,
+    VerifierError,
+)
+from ebpf_magic.group import Group
 from ebpf_magic.hosts import registry
 from ebpf_magic.live import Task, ticker
 from ebpf_magic.session import Session, Stage
@@ -25,7 +36,7 @@ MAP_BUDGET_BYTES = 256 << 20
 MAX_CPU = 0.25
 _WATCH_S = 1.0
 
-_sessions: dict[str, Session] = {}
+_sessions: dict[str, Session | Group] = {}
 _lock = threading.RLock()
 _unnamed = itertools.count(1)
 
@@ -34,7 +45,7 @@ def run(
     source: str,
     name: str | None = None,
     engine: str = "auto",
-    on: str = "auto",
+    on: str | Sequence[str] = "auto",
     attach: Mapping[str, str] | bool | None = None,
     for_s: float | None = None,
     *,
@@ -43,7 +54,8 @@ def run(
     map_budget_bytes: int = MAP_BUDGET_BYTES,
     max_cpu: float = MAX_CPU,
     clang: str | None = None,
-) -> Session:
+    progress: Callable[[str], None] | None = None,
+) -> Session | Group:
     """Compile C, load it into the kernel and attach it.
 
     Parameters
@@ -55,8 +67,10 @@ def run(
         new one fails, the old one runs on.
     engine : str
         ``libbpf``, or ``auto``.
-    on : str
-        ``local`` (this process may load programs), ``sudo``, or ``auto``: the first of them that works.
+    on : str or sequence of str
+        ``local`` (this process may load programs), ``sudo``, ``vm`` or ``vm:6.1`` (a kernel of one's own, booted on
+        first use), or ``auto``: the first of them that works. Several, such as ``["vm:6.1", "vm:6.12"]``, give one
+        session whose frames have an index level ``host``.
     attach : mapping, optional
         Where programs go whose section does not say it: ``{"sample": "cpu-clock:99hz"}``. False attaches nothing.
     for_s : float, optional
@@ -71,10 +85,13 @@ def run(
         Detach when the programs take more than this share of one core.
     clang : str, optional
         The compiler to use.
+    progress : callable, optional
+        Told in a few words what is waited for while a host starts.
 
     Returns
     -------
-    Session
+    Session or Group
+        A `Group`, which answers like a Session, when several hosts were named.
 
     Raises
     ------
@@ -86,53 +103,110 @@ def run(
     Linux 5.8 or later with BTF, clang 14 or later, and the right to load programs (root, capabilities, or ``sudo -n``).
     """
     _check_options(name, engine, for_s, max_cpu, map_budget_bytes)
-    began = time.perf_counter_ns()
-    host = registry.get(on)
-    target = build.KernelTarget(host.info.arch, host.info.build_id, host.btf)
-    built = build.compile_cell(source, kernel=target, clang=clang)
-    compiled = time.perf_counter_ns()
     name = name or f"ebpf{next(_unnamed)}"
     with _lock:
         previous = _sessions.get(name)
-    token = f"{name}-{secrets.token_hex(4)}"
-    try:
-        loaded = host.load(
-            built.object,
-            session=token,
-            name=name,
-            allow_change=allow_change,
-            map_budget_bytes=map_budget_bytes,
-            max_cpu=max_cpu,
-            for_s=for_s,
-            reuse=_reusable(previous, host, built) if keep_maps else None,
-        )
-        stages = [
-            Stage("compiled", compiled - began, _compiled_detail(built)),
-            Stage("loaded", loaded.open_ns + loaded.load_ns, _loaded_detail(loaded)),
-        ]
-        links, attached_ns = [], 0
-        if attach is not False:
-            # Before attaching: the calibration's own system calls are not to be in the data.
-            host.calibrate(sorted({program["kind"] for program in loaded.programs}))
-            reply = host.attach(token, attach if isinstance(attach, Mapping) else {})
-            links, attached_ns = reply["links"], time.monotonic_ns()
-            detail = ", ".join(link["target"] for link in links) or "nothing to attach"
-            stages.append(Stage("attached", reply["attach_ns"], detail))
-        # Not before: what this takes would be missing from the data.
-        session = Session(name, host, token, built, loaded, links, attached_ns)
-        session.stages = stages
-    except BaseException as error:
-        if host.alive:
-            host.close_session(token)
-        if isinstance(error, VerifierError):
-            raise build.verifier_error(built, error) from None
-        raise
+    cell = _Cell(
+        source, name, attach, for_s, keep_maps, allow_change, map_budget_bytes, max_cpu, clang, previous, progress
+    )
+    session: Session | Group
+    if isinstance(on, str):
+        session = cell.start(on)
+    else:
+        session = Group(name, _start_on_each(cell, _distinct(on)))
     build.settle()
     _replace(previous, session)
     return session
 
 
-def sessions() -> list[Session]:
+@dataclass(frozen=True)
+class _Cell:
+    """A cell, and how it is to be run."""
+
+    source: str
+    name: str
+    attach: Mapping[str, str] | bool | None
+    for_s: float | None
+    keep_maps: bool
+    allow_change: bool
+    map_budget_bytes: int
+    max_cpu: float
+    clang: str | None
+    previous: Session | Group | None
+    progress: Callable[[str], None] | None
+
+    def start(self, on: str) -> Session:
+        """Bring it into the kernel of one host."""
+        host = registry.get(on, self.progress)
+        began = time.perf_counter_ns()
+        target = build.KernelTarget(host.info.arch, host.info.build_id, host.btf)
+        built = build.compile_cell(self.source, kernel=target, clang=self.clang)
+        compiled = time.perf_counter_ns()
+        token = f"{self.name}-{secrets.token_hex(4)}"
+        try:
+            loaded = host.load(
+                built.object,
+                session=token,
+                name=self.name,
+                allow_change=self.allow_change,
+                map_budget_bytes=self.map_budget_bytes,
+                max_cpu=self.max_cpu,
+                for_s=self.for_s,
+                reuse=_reusable(self.previous, host, built) if self.keep_maps else None,
+            )
+            stages = [
+                Stage("compiled", compiled - began, _compiled_detail(built)),
+                Stage("loaded", loaded.open_ns + loaded.load_ns, _loaded_detail(loaded)),
+            ]
+            links, attached_ns = [], 0
+            if self.attach is not False:
+                # Before attaching: the calibration's own system calls are not to be in the data.
+                host.calibrate(sorted({program["kind"] for program in loaded.programs}))
+                reply = host.attach(token, self.attach if isinstance(self.attach, Mapping) else {})
+                links, attached_ns = reply["links"], time.monotonic_ns()
+                detail = ", ".join(link["target"] for link in links) or "nothing to attach"
+                stages.append(Stage("attached", reply["attach_ns"], detail))
+            # Not before: what this takes would be missing from the data.
+            session = Session(self.name, host, token, built, loaded, links, attached_ns)
+            session.stages = stages
+        except BaseException as error:
+            if host.alive:
+                host.close_session(token)
+            if isinstance(error, VerifierError):
+                raise build.verifier_error(built, error) from None
+            raise
+        return session
+
+
+def _distinct(on: Sequence[str]) -> list[str]:
+    """Check the names of several hosts."""
+    names = list(on)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"run on {on!r}", "name one host or several", 'Such as on=["vm:6.1", "vm:6.12"].')
+    if len(set(names)) < len(names):
+        raise UsageError(f"run on {', '.join(names)}", "a host is named twice")
+    return names
+
+
+def _start_on_each(cell: _Cell, names: list[str]) -> list[Session]:
+    """Start on several hosts at the same time: on all of them, or on none."""
+    with ThreadPoolExecutor(len(names), "ebpf_magic-start") as pool:
+        # In the caller's context, which is how a notebook knows which cell's output a progress line belongs to.
+        futures = [pool.submit(copy_context().run, cell.start, name) for name in names]
+    errors = [(name, future.exception()) for name, future in zip(names, futures, strict=True) if future.exception()]
+    if errors:
+        for future in futures:
+            if not future.exception():
+                future.result().stop()
+        name, error = errors[0]
+        assert error is not None
+        if isinstance(error, EbpfMagicError):
+            error.what = f"on {name}: {error.what}"
+        raise error
+    return [future.result() for future in futures]
+
+
+def sessions() -> list[Session | Group]:
     """List the sessions of this process that are running, oldest first."""
     with _lock:
         return list(_sessions.values())
@@ -144,7 +218,7 @@ def stop_all() -> None:
         session.stop()
 
 
-def find(name: str) -> Session:
+def find(name: str) -> Session | Group:
     """Give the running session of that name; raises NoSuchNameError with the near ones."""
     with _lock:
         if name in _sessions:
@@ -182,31 +256,32 @@ def _loaded_detail(loaded: Loaded) -> str:
     return f"{verified:,} instructions verified, {jited:,} bytes JITed"
 
 
-def _reusable(previous: Session | None, host: AgentHost, built: build.Built) -> dict[str, str]:
+def _reusable(previous: Session | Group | None, host: AgentHost, built: build.Built) -> dict[str, str]:
     """Find the running session's maps whose declaration is the same in the new object: name -> handle."""
-    if previous is None or previous.state != "running" or previous.host != host.name:
-        return {}
-    return {
-        name: previous.maps[name].handle.handle
-        for name, spec in built.btf.map_specs().items()
-        if name in previous.maps and previous.maps[name].spec == spec
-    }
+    for session in previous.members if previous else ():
+        if session.state == "running" and session.agent_host is host:
+            return {
+                name: session.maps[name].handle.handle
+                for name, spec in built.btf.map_specs().items()
+                if name in session.maps and session.maps[name].spec == spec
+            }
+    return {}
 
 
-def _replace(previous: Session | None, session: Session) -> None:
+def _replace(previous: Session | Group | None, session: Session | Group) -> None:
     """Register the new session, then let the one before go: in this order no event is missed between the two."""
     attached = session.attached_ns
     with _lock:
         _sessions[session.name] = session
     session.on_end(lambda: _forget(session))
-    if previous is not None and previous.state == "running":
+    if previous is not None and any(member.state == "running" for member in previous.members):
         began = time.monotonic_ns()
         previous.stop()
         session.swap_ns = (began - attached, time.monotonic_ns() - attached)
     _watchman.start()
 
 
-def _forget(session: Session) -> None:
+def _forget(session: Session | Group) -> None:
     with _lock:
         if _sessions.get(session.name) is session:
             del _sessions[session.name]
@@ -228,7 +303,7 @@ class _Watchman:
             if not _sessions and self._task is not None:
                 self._task.cancel()
                 self._task = None
-        for host, group in _by_host(sessions()).items():
+        for host, group in _by_host(members()).items():
             try:
                 states = host.status()["sessions"]
             except HostError as error:
@@ -240,8 +315,13 @@ class _Watchman:
 
     def _failed(self, error: Exception) -> None:
         self._task = None
-        for session in sessions():
+        for session in members():
             session.warnings.append(f"the watch on the agent ended: {error!r}")
+
+
+def members() -> list[Session]:
+    """List the sessions that are running, those of each host, oldest first."""
+    return [member for session in sessions() for member in session.members]
 
 
 def _by_host(group: list[Session]) -> dict[AgentHost, list[Session]]:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ebpf_magic import build
 from ebpf_magic.bpf_map import Map
@@ -46,14 +46,17 @@ class Stage:
     detail: str
 
 
-class Maps(Mapping[str, Map]):
+M = TypeVar("M")
+
+
+class Maps(Mapping[str, M]):
     """A session's maps by name; an unknown name is answered with the near ones."""
 
-    def __init__(self, session_name: str, maps: dict[str, Map]) -> None:
+    def __init__(self, session_name: str, maps: dict[str, M]) -> None:
         self._session_name = session_name
         self._maps = maps
 
-    def __getitem__(self, name: str) -> Map:
+    def __getitem__(self, name: str) -> M:
         try:
             return self._maps[name]
         except KeyError:
@@ -142,6 +145,11 @@ class Session:
         return self._state
 
     @property
+    def members(self) -> tuple[Session, ...]:
+        """Itself: a cell that runs on one host; see `Group`."""
+        return (self,)
+
+    @property
     def programs(self) -> pd.DataFrame:
         """The programs, one row each.
 
@@ -185,7 +193,8 @@ class Session:
             ``ns_per_run``, ``cpu_share`` (program time as a share of one core since it was attached),
             ``hook_ns_estimate`` (what one hit of this attach kind costs beside the program: measured with an empty
             program on this kernel, once, before the first session with this kind; NaN where that cannot be done)
-            and ``missed_runs`` (hits that the kernel skipped).
+            and ``missed_runs`` (hits that the kernel skipped; NaN for a kprobe where the kernel does not tell, before
+            Linux 6.7).
         """
         import pandas as pd
 
@@ -202,7 +211,7 @@ class Session:
                     "ns_per_run": run_time_ns / runs if runs else float("nan"),
                     "cpu_share": run_time_ns / since_ns,
                     "hook_ns_estimate": float("nan") if hook_ns is None else float(hook_ns),
-                    "missed_runs": program["missed_runs"],
+                    "missed_runs": float("nan") if program["missed_runs"] is None else program["missed_runs"],
                 }
             )
         columns = ["program", "runs", "run_time_ns", "ns_per_run", "cpu_share", "hook_ns_estimate", "missed_runs"]

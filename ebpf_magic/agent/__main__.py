@@ -14,8 +14,14 @@ from .server import serve
 from .wire import Channel
 
 
-def main() -> int:
-    """Serve descriptor 0; on SIGTERM and SIGHUP clean up as well."""
+def main(shell: bool = False) -> int:
+    """Serve descriptor 0; on SIGTERM and SIGHUP clean up as well.
+
+    Parameters
+    ----------
+    shell : bool
+        Also run commands for the other end: only where its user owns all that this process may touch, as in a VM.
+    """
     faulthandler.enable()  # libbpf does not survive every damaged object: then at least stderr says where it was
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGHUP, _end)
@@ -29,8 +35,8 @@ def main() -> int:
     os.set_inheritable(fd, False)
     os.set_blocking(fd, False)
     if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-        return serve(Channel(read_fd=fd, write_fd=fd))
-    return serve(Channel(sock=socket.socket(fileno=fd)))
+        return serve(Channel(read_fd=fd, write_fd=fd), shell)
+    return serve(Channel(sock=socket.socket(fileno=fd)), shell)
 
 
 def _end(number: int, _frame: FrameType | None) -> None:

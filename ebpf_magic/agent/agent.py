@@ -17,6 +17,7 @@ from .trace_log import TraceLog, sweep
 
 if TYPE_CHECKING:
     from .server import Request
+    from .shell import Shell
 
 
 class Reply(NamedTuple):
@@ -30,7 +31,7 @@ class Reply(NamedTuple):
 class Agent:
     """Sessions, maps and measured hook costs; `close` takes everything out of the kernel."""
 
-    def __init__(self, library: Library, passes_fds: bool) -> None:
+    def __init__(self, library: Library, passes_fds: bool, shell: bool = False) -> None:
         self._library = library
         self._passes_fds = passes_fds
         self._possible_cpus = cpus.possible()
@@ -47,6 +48,12 @@ class Agent:
             "hello btf load attach detach close status stats calibrate read update delete clear log run features list"
         )
         self.verbs: dict[str, Callable[[Request], Reply]] = {name: getattr(self, f"_{name}") for name in names.split()}
+        self._shell: Shell | None = None
+        if shell:
+            from .shell import Shell
+
+            self._shell = Shell()
+            self.verbs |= _shell_verbs(self._shell)
 
     # What the server's clock asks
 
@@ -70,7 +77,9 @@ class Agent:
         self._adjust_stats()
 
     def close(self) -> None:
-        """Take everything out of the kernel."""
+        """Take everything out of the kernel, and end the commands."""
+        if self._shell is not None:
+            self._shell.close()
         sessions, self._sessions = list(self._sessions.values()), {}
         detach_all(sessions)
         for session in sessions:
@@ -91,6 +100,7 @@ class Agent:
                 "capabilities": privileges.effective(),
                 "load_problem": problem,
                 "tracefs_problem": self._tracefs_problem,
+                "shell": self._shell is not None,
             }
         )
 
@@ -305,6 +315,24 @@ def _describe(handle: str, item: LoadedMap) -> dict[str, Any]:
         "memory_bytes": item.memory_bytes,
         "internal": item.internal,
     }
+
+
+def _shell_verbs(shell: Shell) -> dict[str, Callable[[Request], Reply]]:
+    """Verbs that only an agent has which was started with a shell."""
+
+    def take(request: Request) -> Reply:
+        output, status = shell.take(request)
+        return Reply({"status": status}, [output])
+
+    def signal(request: Request) -> Reply:
+        shell.signal(request)
+        return Reply({})
+
+    def forget(request: Request) -> Reply:
+        shell.forget(request)
+        return Reply({})
+
+    return {"spawn": lambda request: Reply(shell.spawn(request)), "take": take, "signal": signal, "forget": forget}
 
 
 def _map_call(item: LoadedMap, verb: str, call: Callable[[], Any]) -> Any:

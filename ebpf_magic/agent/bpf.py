@@ -13,6 +13,7 @@ MAP_LOOKUP_AND_DELETE_ELEM = 21
 MAP_LOOKUP_BATCH, MAP_LOOKUP_AND_DELETE_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 25, 26, 27
 LINK_GET_FD_BY_ID, LINK_GET_NEXT_ID, ENABLE_STATS = 30, 31, 32
 NAME_BYTES = 16
+_KPROBES = (3, 4)  # BPF_PERF_EVENT_KPROBE, BPF_PERF_EVENT_KRETPROBE
 
 _SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}.get(platform.machine(), 280)
 _libc = C.CDLL(None, use_errno=True)
@@ -81,6 +82,24 @@ class MapInfoRaw(C.Structure):
     ]
 
 
+class _KprobeLinkInfo(C.Structure):
+    """The kernel's struct bpf_link_info of a perf event's link that is a kprobe."""
+
+    _fields_ = [
+        ("type", C.c_uint32),
+        ("id", C.c_uint32),
+        ("prog_id", C.c_uint32),
+        ("gap", C.c_uint32),
+        ("perf_type", C.c_uint32),
+        ("perf_gap", C.c_uint32),
+        ("func_name", C.c_uint64),
+        ("name_len", C.c_uint32),
+        ("offset", C.c_uint32),
+        ("addr", C.c_uint64),
+        ("missed", C.c_uint64),
+    ]
+
+
 class _InfoAttr(C.Structure):
     _fields_ = [("bpf_fd", C.c_uint32), ("info_len", C.c_uint32), ("info", C.c_uint64)]
 
@@ -120,6 +139,18 @@ def prog_map_ids(fd: int) -> list[int]:
     info = ProgInfo(nr_map_ids=len(ids), map_ids=C.addressof(ids))
     check(OBJ_GET_INFO_BY_FD, _InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read program info")
     return list(ids)[: info.nr_map_ids]
+
+
+def kprobe_missed(link_fd: int) -> int | None:
+    """Hits of a kprobe that never came to the program: taken while another ran, or beyond a kretprobe's maxactive.
+
+    None where the kernel does not tell: before 3acf8ace6823 ("bpf: Add missed value to kprobe perf link info"), v6.7.
+    """
+    info = _KprobeLinkInfo()
+    attr = _InfoAttr(link_fd, C.sizeof(info), C.addressof(info))
+    if call(OBJ_GET_INFO_BY_FD, attr) < 0 or attr.info_len < C.sizeof(info) or info.perf_type not in _KPROBES:
+        return None
+    return int(info.missed)
 
 
 def map_info(fd: int) -> MapInfoRaw:

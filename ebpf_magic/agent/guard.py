@@ -5,7 +5,8 @@ Each refusal says the figure, the limit, and the option that raises it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 
 from . import elf, kinds, maps, near
 from .fault import Fault
@@ -32,7 +33,7 @@ def check_programs(programs: list[Program], calls: elf.Calls, allow_change: bool
                 f"Offered: {', '.join(kinds.SECTIONS)}.",
                 program=program.name,
             )
-    _check_btf_tracepoints(programs)
+    _check_by_btf(programs)
 
 
 def check_maps(specs: list[MapSpec]) -> None:
@@ -107,31 +108,30 @@ def _unknown_section(program: Program) -> Fault:
     )
 
 
-def _check_btf_tracepoints(programs: list[Program]) -> None:
-    """Check tp_btf names, which are resolved while loading: there libbpf only says -3."""
-    wanted = [program for program in programs if program.kind == "tp_btf"]
-    names = near.raw_tracepoint_names() if wanted else set()
+def _check_by_btf(programs: list[Program]) -> None:
+    """Check targets that are resolved while loading: there libbpf only says -3 or -22."""
+    wanted = [program for program in programs if program.kind in kinds.BY_BTF]
+    tracepoints = near.raw_tracepoint_names() if any(program.kind == "tp_btf" for program in wanted) else set()
     for program in wanted:
         name = program.section.partition("/")[2]
-        what = f"attach {program.section}"
-        if not names:
-            raise Fault(
-                "load",
-                what,
-                "this kernel has no BTF (/sys/kernel/btf/vmlinux)",
-                "Use raw_tp instead.",
-                program=program.name,
-                target=name,
-            )
-        if name not in names:
-            raise Fault(
-                "attach",
-                what,
-                "no such tracepoint" if name else "the section names no tracepoint",
-                near=near.close(name, names),
-                program=program.name,
-                target=name,
-            )
+        what, about = f"attach {program.section}", _about(program, name)
+        if not os.path.exists(near.BTF):
+            instead = {
+                "tp_btf": "Use raw_tp instead.",
+                "fentry": "Use kprobe instead.",
+                "fexit": "Use kretprobe instead.",
+            }
+            why = "this kernel has no BTF (/sys/kernel/btf/vmlinux)"
+            raise Fault("load", what, why, instead.get(program.kind, ""), **about)
+        if not name:
+            example = kinds.SECTIONS[program.kind][0]
+            raise Fault("attach", what, "the section names no target", f'Write SEC("{example}").', **about)
+        if program.kind == "tp_btf" and name not in tracepoints:
+            raise Fault("attach", what, "no such tracepoint", near=near.close(name, tracepoints), **about)
+
+
+def _about(program: Program, target: str) -> dict[str, Any]:
+    return {"program": program.name, "target": target}
 
 
 def _size(count: int) -> str:

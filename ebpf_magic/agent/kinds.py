@@ -6,7 +6,7 @@ from . import maps
 
 KPROBE, TRACEPOINT, PERF_EVENT, RAW_TRACEPOINT, TRACING, SYSCALL = 2, 5, 7, 17, 26, 31
 SCHED_CLS, XDP, CGROUP_SKB, LSM = 3, 6, 8, 29
-TRACE_RAW_TP, TRACE_FENTRY, MODIFY_RETURN, LSM_MAC, TRACE_ITER = 23, 24, 26, 27, 28
+TRACE_RAW_TP, TRACE_FENTRY, TRACE_FEXIT, MODIFY_RETURN, LSM_MAC, TRACE_ITER = 23, 24, 25, 26, 27, 28
 
 # Attach kind: how its section is written.
 SECTIONS = {
@@ -15,10 +15,28 @@ SECTIONS = {
     "tp_btf": ("tp_btf/NAME",),
     "uprobe": ("uprobe/PATH:FUNCTION",),
     "uretprobe": ("uretprobe/PATH:FUNCTION",),
+    "kprobe": ("kprobe/FUNCTION",),
+    "kretprobe": ("kretprobe/FUNCTION",),
+    "fentry": ("fentry/FUNCTION", "fentry.s/FUNCTION"),
+    "fexit": ("fexit/FUNCTION", "fexit.s/FUNCTION"),
+    "fmod_ret": ("fmod_ret/FUNCTION", "fmod_ret.s/FUNCTION"),
+    "lsm": ("lsm/HOOK", "lsm.s/HOOK"),
     "perf_event": ("perf_event",),
     "syscall": ("syscall",),
 }
-_UPROBES = {"uprobe": "uprobe", "uprobe.s": "uprobe", "uretprobe": "uretprobe", "uretprobe.s": "uretprobe"}
+# Kinds of one program type, told apart by the section.
+_PROBES = {
+    "uprobe": "uprobe",
+    "uprobe.s": "uprobe",
+    "uretprobe": "uretprobe",
+    "uretprobe.s": "uretprobe",
+    "kprobe": "kprobe",
+    "kretprobe": "kretprobe",
+}
+_TRACING = {TRACE_RAW_TP: "tp_btf", TRACE_FENTRY: "fentry", TRACE_FEXIT: "fexit", MODIFY_RETURN: "fmod_ret"}
+# Kinds whose target the kernel resolves by its BTF while loading, and which therefore stands in the section.
+BY_FUNCTION = frozenset({"fentry", "fexit", "fmod_ret", "lsm"})
+BY_BTF = BY_FUNCTION | {"tp_btf"}
 _BY_TYPE = {TRACEPOINT: "tracepoint", RAW_TRACEPOINT: "raw_tp", PERF_EVENT: "perf_event", SYSCALL: "syscall"}
 # What attaching needs; loading needs BPF, and PERFMON where it traces.
 CAPABILITIES = {
@@ -27,6 +45,7 @@ CAPABILITIES = {
     "tp_btf": ("BPF", "PERFMON"),
     "uprobe": ("BPF", "PERFMON", "SYS_ADMIN"),  # perf_event_open wants it for uprobes
     "uretprobe": ("BPF", "PERFMON", "SYS_ADMIN"),
+    **dict.fromkeys(("kprobe", "kretprobe", "fentry", "fexit", "fmod_ret", "lsm"), ("BPF", "PERFMON")),
     "perf_event": ("BPF", "PERFMON"),
     "syscall": ("BPF",),
 }
@@ -53,9 +72,11 @@ PRINT_HELPERS = frozenset({6, 177})  # bpf_trace_printk, bpf_trace_vprintk
 def attach_kind(program_type: int, attach_type: int, section: str) -> str | None:
     """Attach kind of a program; None when it is not offered yet."""
     if program_type == TRACING:
-        return "tp_btf" if attach_type == TRACE_RAW_TP else None
+        return _TRACING.get(attach_type)
+    if program_type == LSM:
+        return "lsm" if attach_type == LSM_MAC else None
     if program_type == KPROBE:
-        return _UPROBES.get(section.partition("/")[0])
+        return _PROBES.get(section.partition("/")[0])
     return _BY_TYPE.get(program_type)
 
 

@@ -47,6 +47,17 @@ class UprobeOpts(C.Structure):
     ]
 
 
+class KprobeOpts(C.Structure):
+    """struct bpf_kprobe_opts, as far as libbpf 1.1 knows it."""
+
+    _fields_ = [
+        ("sz", C.c_size_t),
+        ("bpf_cookie", C.c_uint64),
+        ("offset", C.c_size_t),
+        ("retprobe", C.c_bool),
+    ]
+
+
 class TestRunOpts(C.Structure):
     """struct bpf_test_run_opts."""
 
@@ -116,6 +127,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_program__fd": (_I, (P,)),
     "bpf_program__insn_cnt": (_SZ, (P,)),
     "bpf_program__attach": (P, (P,)),
+    "bpf_program__attach_kprobe_opts": (P, (P, _S, P)),
     "bpf_program__attach_tracepoint": (P, (P, _S, _S)),
     "bpf_program__attach_raw_tracepoint": (P, (P, _S)),
     "bpf_program__attach_uprobe_opts": (P, (P, _I, _S, _SZ, P)),
@@ -130,6 +142,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map__is_internal": (C.c_bool, (P,)),
     "bpf_map__pin_path": (_S, (P,)),
     "bpf_map__reuse_fd": (_I, (P, _I)),
+    "bpf_link__fd": (_I, (P,)),
     "bpf_link__destroy": (_I, (P,)),
     "bpf_prog_load": (_I, (_I, _S, _S, P, _SZ, P)),
     "bpf_raw_tracepoint_open": (_I, (_S, _I)),

@@ -9,10 +9,11 @@ import re
 import threading
 from typing import NamedTuple
 
-from . import cpus, kinds, libbpf, near, perf, tracefs
+from . import bpf, cpus, kernel_functions, kinds, libbpf, near, perf, tracefs
 from .fault import Fault, from_errno
 from .libbpf import Library
 from .objects import Program
+from .refused import refused
 
 _TRACEPOINT = re.compile(r"([\w-]+)[/:]([\w-]+)")
 _UPROBE = re.compile(
@@ -44,8 +45,21 @@ def attach(library: Library, program: Program, target: str | None) -> Link:
         "uprobe": _uprobe,
         "uretprobe": _uprobe,
         "perf_event": _perf_event,
+        "kprobe": kernel_functions.kprobe,
+        "kretprobe": kernel_functions.kprobe,
+        **dict.fromkeys(kinds.BY_FUNCTION, kernel_functions.by_function),
     }
     return Link(program.name, target, program.kind, attachers[program.kind](library, program, target))
+
+
+def missed(library: Library, group: list[Link]) -> dict[str, int | None]:
+    """Program -> hits that its kprobes never handed to it; None where the kernel does not tell."""
+    result: dict[str, int | None] = {}
+    for link in group:
+        if link.kind in ("kprobe", "kretprobe"):
+            for pointer in link.pointers:
+                result[link.program] = bpf.kprobe_missed(library.bpf_link__fd(pointer))
+    return result
 
 
 def destroy(library: Library, links: list[Link]) -> None:
@@ -116,7 +130,7 @@ def _tracepoint(library: Library, program: Program, target: str) -> list[int]:
         pointer = library.bpf_program__attach_tracepoint(program.pointer, category.encode(), name.encode())
         if not pointer:
             number = C.get_errno()
-            raise _refused(
+            raise refused(
                 program,
                 what,
                 target,
@@ -145,16 +159,7 @@ def _raw_tracepoint(library: Library, program: Program, target: str) -> list[int
 
 
 def _btf_tracepoint(library: Library, program: Program, target: str) -> list[int]:
-    written = program.section.partition("/")[2]
-    if target != written:
-        raise Fault(
-            "usage",
-            f"attach {program.label} to {target}",
-            "the target of tp_btf stands in its section",
-            f'Write SEC("tp_btf/{target}").',
-            program=program.name,
-            target=target,
-        )
+    kernel_functions.in_its_section(program, target)
     return _checked_raw(library, program, target, library.bpf_program__attach(program.pointer))
 
 
@@ -167,7 +172,7 @@ def _checked_raw(library: Library, program: Program, target: str, pointer: int |
         names = near.close(target, near.raw_tracepoint_names())
         raise Fault("attach", what, "no such tracepoint", near=names, errno=number, program=program.name, target=target)
     reasons = {errnos.EINVAL: "the program reads arguments that the tracepoint does not have"}
-    raise _refused(program, what, target, number, [], reasons)
+    raise refused(program, what, target, number, [], reasons)
 
 
 def _uprobe(library: Library, program: Program, target: str) -> list[int]:
@@ -202,7 +207,7 @@ def _uprobe(library: Library, program: Program, target: str) -> list[int]:
         raise Fault(
             "attach", what, why, near=near.close(symbol, functions), errno=number, program=program.name, target=target
         )
-    raise _refused(program, what, target, number, lines, {})
+    raise refused(program, what, target, number, lines, {})
 
 
 def _perf_event(library: Library, program: Program, target: str) -> list[int]:
@@ -236,7 +241,7 @@ def _perf_event(library: Library, program: Program, target: str) -> list[int]:
         reasons = {
             errnos.EINVAL: "the frequency is above kernel.perf_event_max_sample_rate, or the kernel refused the event"
         }
-        raise _refused(program, what, target, error.errno or 0, [], reasons) from None
+        raise refused(program, what, target, error.errno or 0, [], reasons) from None
     return pointers
 
 
@@ -250,28 +255,17 @@ def _perf_link(library: Library, program: Program, fd: int) -> int:
 
 
 def _no_target(program: Program) -> Fault:
-    example = {"perf_event": "cpu-clock:99hz", "uprobe": "libc.so.6:malloc", "uretprobe": "libc.so.6:malloc"}
-    fallback = {"tracepoint": "syscalls/sys_enter_openat", "raw_tp": "sys_enter", "tp_btf": "sys_enter"}
-    written = example.get(program.kind) or fallback[program.kind]
+    examples = {
+        "perf_event": "cpu-clock:99hz",
+        **dict.fromkeys(("uprobe", "uretprobe"), "libc.so.6:malloc"),
+        **dict.fromkeys(("kprobe", "kretprobe"), "do_sys_openat2"),
+        "tracepoint": "syscalls/sys_enter_openat",
+        "raw_tp": "sys_enter",
+    }
     return Fault(
         "attach",
         f"attach {program.label}",
         "its section names no target",
-        f"Name one: --attach {program.name}={written}.",
+        f"Name one: --attach {program.name}={examples[program.kind]}.",
         program=program.name,
     )
-
-
-def _refused(program: Program, what: str, target: str, number: int, lines: list[str], reasons: dict[int, str]) -> Fault:
-    fault = from_errno(
-        "attach",
-        what,
-        number,
-        kinds.CAPABILITIES[program.kind],
-        program=program.name,
-        target=target,
-        log="\n".join(lines),
-    )
-    if fault.fields["kind"] == "attach" and number in reasons:
-        fault.fields["why"] = reasons[number]
-    return fault

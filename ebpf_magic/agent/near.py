@@ -1,22 +1,29 @@
-"""Names that exist and resemble the one that does not: tracepoints, raw tracepoints, functions of a file."""
+"""Names that exist and resemble the one that does not: tracepoints, functions of the kernel or a file, hooks."""
 
 from __future__ import annotations
 
 import difflib
+import heapq
 import mmap
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from . import elf, tracefs
 
-_BTF = "/sys/kernel/btf/vmlinux"
+BTF = "/sys/kernel/btf/vmlinux"
 _LIMIT = 5
+_MANY = 500
+# Copies and stubs that nobody means: the padding before a function, its unlikely part, tables of the linker.
+_NOT_MEANT = re.compile(r"__(?:pfx|cfi|SCT|SCK|ksymtab|ftrace_invalid_address)_|.*\.cold\b")
 
 
 def close(name: str, names: Iterable[str]) -> list[str]:
     """Up to five names that resemble `name`."""
-    return difflib.get_close_matches(name, list(names), _LIMIT, 0.6)
+    candidates = list(names)
+    if len(candidates) > _MANY:  # of tens of thousands, difflib alone would take a second
+        candidates = heapq.nlargest(_MANY, candidates, key=_shared(name))
+    return difflib.get_close_matches(name, candidates, _LIMIT, 0.6)
 
 
 def tracepoints(category: str, name: str) -> list[str]:
@@ -36,11 +43,23 @@ def tracepoints(category: str, name: str) -> list[str]:
 
 def raw_tracepoint_names() -> set[str]:
     """Names for raw_tp and tp_btf, from the kernel's BTF; empty without one."""
-    try:
-        with open(_BTF, "rb") as btf:
-            return {name.decode() for name in re.findall(rb"(?<=\0)btf_trace_(\w+)(?=\0)", btf.read())}
-    except OSError:
-        return set()
+    return {name.decode() for name in re.findall(rb"(?<=\0)btf_trace_(\w+)(?=\0)", _read(BTF))}
+
+
+def kernel_functions() -> set[str]:
+    """Functions of the kernel that can be probed; without tracefs, all that this process may see."""
+    names = _first_words(f"{tracefs.tracing()}/available_filter_functions") or _text_symbols()
+    return {name for name in names if not _NOT_MEANT.match(name)}
+
+
+def btf_functions() -> set[str]:
+    """Functions of the kernel that its BTF names as well, for fentry; empty without BTF."""
+    return kernel_functions() & {name.decode(errors="replace") for name in _read(BTF).split(b"\0")}
+
+
+def lsm_hooks() -> set[str]:
+    """Names for lsm, from the kernel's BTF; empty without one."""
+    return {name.decode() for name in re.findall(rb"(?<=\0)bpf_lsm_(\w+)(?=\0)", _read(BTF))}
 
 
 def functions(path: str) -> set[str]:
@@ -54,6 +73,34 @@ def functions(path: str) -> set[str]:
                 view.release()
     except (OSError, ValueError, elf.DamagedElf):
         return set()
+
+
+def _first_words(path: str) -> set[str]:
+    return set(re.findall(r"^([\w.$]+)", _read(path).decode(errors="replace"), re.MULTILINE))
+
+
+def _text_symbols() -> set[str]:
+    """Read the function symbols of /proc/kallsyms, which shows names to everybody, addresses to few."""
+    lines = _read("/proc/kallsyms").decode(errors="replace")
+    return set(re.findall(r"^[0-9a-f]+ [tTwW] ([\w.$]+)", lines, re.MULTILINE))
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:  # near names are only a help
+        return b""
+
+
+def _shared(name: str) -> Callable[[str], float]:
+    """Key that tells how many runs of three letters a name shares with this one, for its length."""
+    wanted = {name[at : at + 3] for at in range(max(len(name) - 2, 1))}
+
+    def share(other: str) -> float:
+        return sum(part in other for part in wanted) / (len(name) + len(other))
+
+    return share
 
 
 def _folders(path: str) -> list[str]:

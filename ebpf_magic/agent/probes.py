@@ -8,13 +8,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from . import bpf, kinds, perf, tracefs
+from . import bpf, kernel_functions, kinds, perf, tracefs
 from .libbpf import Library
 from .programs import load_empty
 
 SLEEPABLE = 1 << 4
-_KPROBED = b"do_nanosleep"
-_FENTRIED = b"do_nanosleep"
+# What getpgid(PID) calls, and little else does: in the kernel's BTF, and open to ftrace.
+FUNCTION = b"security_task_getpgid"
+_HOOK = b"task_getpgid"
 _SAMPLE_NS = 20_000
 # Kinds that are only loaded: attaching would touch a network device or a cgroup.
 LOADED_ONLY = {
@@ -26,15 +27,18 @@ LOADED_ONLY = {
 # Kind: expected attach type, and the name whose BTF id the program is bound to.
 _TRACING = {
     "tp_btf": (kinds.TRACE_RAW_TP, b"sys_enter"),
-    "fentry": (kinds.TRACE_FENTRY, _FENTRIED),
+    "fentry": (kinds.TRACE_FENTRY, FUNCTION),
+    "fexit": (kinds.TRACE_FEXIT, FUNCTION),
+    "fmod_ret": (kinds.MODIFY_RETURN, FUNCTION),
     "iter": (kinds.TRACE_ITER, b"task"),
-    "lsm": (kinds.LSM_MAC, b"file_open"),
+    "lsm": (kinds.LSM_MAC, _HOOK),
 }
 _TYPES = {
     "tracepoint": kinds.TRACEPOINT,
     "raw_tp": kinds.RAW_TRACEPOINT,
     "perf_event": kinds.PERF_EVENT,
     "kprobe": kinds.KPROBE,
+    "kretprobe": kinds.KPROBE,
     "uprobe": kinds.KPROBE,
     "uretprobe": kinds.KPROBE,
 }
@@ -69,6 +73,8 @@ def attached(library: Library, kind: str, program_fd: int) -> Iterator[None]:
 
 def _attach(library: Library, kind: str, program_fd: int) -> int:
     """Descriptor that holds the program to its hook."""
+    if kind == "lsm" and "bpf" not in (kernel_functions.security_modules() or ["bpf"]):
+        raise OSError(errno.EOPNOTSUPP, "bpf is not among the kernel's security modules: it would never be called")
     if kind == "iter":
         return _checked(library.bpf_link_create(program_fd, 0, kinds.TRACE_ITER, None))
     if kind == "raw_tp" or kind in _TRACING:
@@ -87,8 +93,8 @@ def _event(kind: str) -> int:
         return perf.open_tracepoint(_tracepoint_id("syscalls/sys_enter_getppid"))
     if kind == "perf_event":
         return perf.open_event(perf.Sampling("cpu-clock", _SAMPLE_NS, False), 0, -1)
-    if kind == "kprobe":
-        return perf.open_probe("kprobe", _KPROBED, 0, False, -1)
+    if kind in ("kprobe", "kretprobe"):
+        return perf.open_probe("kprobe", FUNCTION, 0, kind == "kretprobe", -1)
     path, offset = _getppid()
     return perf.open_probe("uprobe", path.encode(), offset, kind == "uretprobe", os.getpid())
 

@@ -96,11 +96,11 @@ class Server:
             raise Fault("host", f"call {verb}", f"the agent failed: {error!r}", log=log) from error
 
 
-def serve(channel: Channel) -> int:
+def serve(channel: Channel, shell: bool = False) -> int:
     """Run the agent on a channel until the other end is gone; the process's exit code."""
     agent: Agent | None = None
     try:
-        agent = Agent(Library(), channel.passes_fds)
+        agent = Agent(Library(), channel.passes_fds, shell)
         server = Server(agent)
         channel.set_wait(server.wait)
         server.serve(channel)

@@ -30,6 +30,7 @@ class Session:
         self._for_s = for_s
         self._deadline_ns: int | None = None
         self._links: list[links.Link] = []
+        self._missed: dict[str, int | None] = {}
         self._frozen: tuple[int, list[dict[str, Any]]] | None = None
         self._usage: collections.deque[tuple[int, int]] = collections.deque()
 
@@ -55,6 +56,7 @@ class Session:
 
     def take_links(self) -> list[links.Link]:
         """Hand out the links for detaching, once."""
+        self._missed = links.missed(self.object.library, self._links) or self._missed
         taken, self._links = self._links, []
         return taken
 
@@ -128,15 +130,17 @@ class Session:
 
     def _read_stats(self) -> tuple[int, list[dict[str, Any]]]:
         rows = []
+        missed = links.missed(self.object.library, self._links) or self._missed
         for program in self.object.programs:
             info = bpf.prog_info(self.object.fd(program))
+            before_it = missed.get(program.name, 0)
             rows.append(
                 {
                     "name": program.name,
                     "kind": program.kind,
                     "runs": info.run_cnt,
                     "run_time_ns": info.run_time_ns,
-                    "missed_runs": info.recursion_misses,
+                    "missed_runs": None if before_it is None else info.recursion_misses + before_it,
                 }
             )
         return time.monotonic_ns(), rows

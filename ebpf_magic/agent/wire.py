@@ -78,6 +78,8 @@ def decode_json(text: bytes) -> dict[str, Any]:
     """JSON object of a frame; raises `WireError` for anything else."""
     try:
         header = json.loads(text)
+        if b"\\ud" in text.lower():  # half a character: no text that can be shown or written
+            header = json.loads(json.dumps(header, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
         raise WireError(f"the JSON text of a frame is damaged: {error}") from None
     if not isinstance(header, dict):

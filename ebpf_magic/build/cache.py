@@ -17,7 +17,14 @@ import time
 from pathlib import Path
 
 # Bytes that each kind of entry may take in all; the entries used longest ago go first.
-_LIMITS = {"objects": 256 << 20, "vmlinux": 64 << 20, "prelude": 256 << 20, "toolchain": 1 << 20}
+_LIMITS = {
+    "objects": 256 << 20,
+    "vmlinux": 64 << 20,
+    "prelude": 256 << 20,
+    "toolchain": 1 << 20,
+    "initramfs": 128 << 20,
+    "kernels": 512 << 20,
+}
 
 
 def root() -> Path:

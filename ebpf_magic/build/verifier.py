@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from ebpf_magic.build.compiler import Built
 from ebpf_magic.build.diagnostics import excerpt
+from ebpf_magic.build.linked import Piece, pieces
 from ebpf_magic.data.btf import Btf, BtfError, LineInfo
-from ebpf_magic.data.elf import Symbol
 from ebpf_magic.errors import VerifierError
 
 _INSTRUCTION = re.compile(r"^(\d+): (?:\([0-9a-f]{2}\) |<invalid )")
@@ -106,24 +106,25 @@ def _locate(built: Built, program: str | None, lines: list[str], cause_at: int |
     try:
         btf = Btf.from_elf(built.object)
         symbol = btf.elf.symbols.get(program or "") if btf.elf else None
-        own = _of_program(btf, symbol) if symbol else []
+        laid = pieces(btf.elf, symbol) if btf.elf and symbol else []
+        own = [_of_piece(btf, piece) for piece in laid]
         subprograms = btf.line_info(".text")
     except BtfError:
         return None  # an object without line information still has a log to show
     index = _failed_instruction(lines, cause_at)
-    # What libbpf appended to the program, the functions it calls, comes after its own instructions.
-    if index is not None and symbol and index < symbol.size // 8:
-        found = _of_cell([info for info in own if info.insn <= index])
-        if found:
-            return found
-    return _by_text(built, [*subprograms, *own], lines)
+    for piece, infos in zip(laid, own, strict=True):
+        if index is not None and piece.start <= index < piece.start + piece.length:
+            found = _of_cell([info for info in infos if info.insn <= index])
+            if found:
+                return found
+    return _by_text(built, [*subprograms, *(own[0] if own else [])], lines)
 
 
-def _of_program(btf: Btf, symbol: Symbol) -> list[LineInfo]:
-    """Return a program's line records, counted from its own first instruction."""
-    first, last = symbol.value // 8, (symbol.value + symbol.size) // 8
-    infos = btf.line_info(symbol.section)
-    return [info._replace(insn=info.insn - first) for info in infos if first <= info.insn < last]
+def _of_piece(btf: Btf, piece: Piece) -> list[LineInfo]:
+    """Return the line records of a piece of a program, counted from the program's first instruction."""
+    first, last = piece.first, piece.first + piece.length
+    infos = btf.line_info(piece.section)
+    return [info._replace(insn=info.insn - first + piece.start) for info in infos if first <= info.insn < last]
 
 
 def _failed_instruction(lines: list[str], cause_at: int | None) -> int | None:

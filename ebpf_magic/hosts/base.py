@@ -6,13 +6,17 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ebpf_magic.agent import maps
 from ebpf_magic.agent.wire import PROTOCOL, Buffer, Channel, Frame, WireError
 from ebpf_magic.errors import AgentError, AgentTimeoutError, from_wire
+from ebpf_magic.hosts import replies
 from ebpf_magic.hosts.handles import FdMap, MapHandle, WireMap
 from ebpf_magic.hosts.worker import Worker
+
+if TYPE_CHECKING:
+    from ebpf_magic.hosts.shell import Command
 
 __all__ = ["AgentHost", "HostInfo", "Link", "Loaded", "MapHandle"]
 
@@ -22,6 +26,7 @@ CLOSE_S = 10.0
 # Seconds a call may take before the agent is given up.
 DEADLINES_S = {"load": 60.0, "read": 60.0, "update": 60.0, "delete": 60.0, "clear": 60.0, "run": 60.0, "features": 60.0}
 DEADLINE_S = 10.0
+_MAX_LOG_BYTES = 32 << 20
 
 T = TypeVar("T")
 
@@ -31,7 +36,7 @@ class HostInfo:
     """What the agent says of its kernel and of itself.
 
     `load_problem` says why this agent cannot load a program (empty when it can), `tracefs_problem` why it cannot see
-    tracefs.
+    tracefs; `shell`, whether it runs commands.
     """
 
     protocol: int
@@ -48,6 +53,7 @@ class HostInfo:
     capabilities: list[str]
     load_problem: str = ""
     tracefs_problem: str = ""
+    shell: bool = False
 
 
 @dataclass
@@ -101,7 +107,11 @@ class AgentHost:
         Whether maps are read through descriptors of this process rather than through the agent.
     deadlines_s : dict
         Seconds a verb may take; others take `deadline_s`.
+    may_change : bool
+        Whether programs that can change what the machine does need no permission there, as in a VM of one's own.
     """
+
+    may_change = False
 
     def __init__(self, name: str, link: Link, pass_fds: bool = True) -> None:
         self.name = name
@@ -149,7 +159,7 @@ class AgentHost:
         name : str
             For the kernel's and libbpf's messages.
         allow_change : bool
-            Allow programs that can change what the machine does.
+            Allow programs that can change what the machine does; `may_change` allows them always.
         map_budget_bytes : int
             Refuse maps that could take more kernel memory.
         max_cpu : float
@@ -167,7 +177,7 @@ class AgentHost:
         request = {
             "session": session,
             "name": name,
-            "allow_change": allow_change,
+            "allow_change": allow_change or self.may_change,
             "map_budget_bytes": map_budget_bytes,
             "max_cpu": max_cpu,
             "for_s": for_s,
@@ -213,7 +223,7 @@ class AgentHost:
         """Measure, once each, the ns one hit of an attach kind costs beside the program; None where it cannot be."""
         if missing := [kind for kind in kinds if kind not in self._hook_ns]:
             self._hook_ns.update(self._ask("calibrate", kinds=missing)["hook_ns"])
-        return {kind: self._hook_ns[kind] for kind in kinds}
+        return {kind: self._hook_ns.get(kind) for kind in kinds}
 
     def log(self, session: str) -> dict[str, Any]:
         """Lines of bpf_printk since the last call: ``lines`` and ``dropped``."""
@@ -250,6 +260,22 @@ class AgentHost:
     def btf(self) -> bytes:
         """Read the kernel's BTF, raw."""
         return self.call("btf", {}, (), lambda frame: bytes(frame.payload))
+
+    def sh(
+        self,
+        command: str,
+        *,
+        background: bool = False,
+        timeout_s: float | None = None,
+        on_output: Callable[[str], object] | None = None,
+    ) -> Command:
+        """Run a shell command: in a VM as its root, on this machine as this process's user.
+
+        See :func:`ebpf_magic.sh`, which finds the host by itself.
+        """
+        from ebpf_magic.hosts import shell
+
+        return shell.run(command, self, background=background, timeout_s=timeout_s, on_output=on_output)
 
     def close(self) -> None:
         """End the agent, which takes everything out of the kernel; safe to call twice."""
@@ -297,13 +323,19 @@ class AgentHost:
         except OSError as error:  # reset, or broken pipe: it ended
             self._give_up("")
             raise self._dead(verb) from error
-        if frame is None or frame.header.get("id") != self._number:
+        number = None if frame is None else frame.header.pop("id", None)
+        if frame is None or type(number) is not int or number != self._number:  # neither true nor 1.0 is 1 here
             self._give_up("" if frame is None else "its answer belongs to another call")
             raise self._dead(verb)
-        del frame.header["id"]
-        if "error" in frame.header:
-            raise from_wire(frame.header["error"], bytes(frame.payload).decode(errors="replace"))
-        return convert(frame)
+        refused = frame.header.get("error")
+        if isinstance(refused, dict):
+            raise from_wire(refused, bytes(frame.payload[:_MAX_LOG_BYTES]).decode(errors="replace"))
+        try:
+            replies.check(verb, frame.header, len(frame.payload))
+            return convert(frame)
+        except WireError as error:
+            self._give_up(str(error))
+            raise self._dead(verb) from error
 
     def _hello(self) -> HostInfo:
         answer = self._ask("hello")

@@ -12,6 +12,7 @@ from ebpf_magic.agent import maps
 from ebpf_magic.agent.maps import MapInfo, Snapshot
 from ebpf_magic.agent.wire import Buffer, Frame
 from ebpf_magic.errors import MapError, StoppedError
+from ebpf_magic.hosts.replies import check_entries
 
 if TYPE_CHECKING:
     from ebpf_magic.hosts.base import AgentHost
@@ -59,7 +60,7 @@ class WireMap:
 
     def read(self, delete: bool = False) -> Snapshot:
         """All entries; with `delete` each is handed out once."""
-        return self._host.call("read", {"map": self.handle, "delete": delete}, (), _snapshot)
+        return self._host.call("read", {"map": self.handle, "delete": delete}, (), self._snapshot)
 
     def update(self, keys: Buffer, values: Buffer, count: int, flags: int = 0) -> None:
         """Insert or overwrite entries."""
@@ -77,6 +78,20 @@ class WireMap:
 
     def close(self) -> None:
         """Nothing to let go of: the agent's session owns the map."""
+
+    def _snapshot(self, frame: Frame) -> Snapshot:
+        header, cpus = frame.header, self._host.info.possible_cpus
+        split, stride = header["key_bytes"], maps.value_stride(self.info, cpus)
+        check_entries(header["count"], split, header["value_bytes"], self.info.key_size, stride)
+        return Snapshot(
+            frame.payload[:split],
+            frame.payload[split:],
+            header["count"],
+            header["read"],
+            header["began_ns"],
+            header["ended_ns"],
+            header["restarts"],
+        )
 
 
 class FdMap:
@@ -130,18 +145,4 @@ def info_of(row: Mapping[str, Any]) -> MapInfo:
     """Sizes and type of a map from its row in a reply."""
     return MapInfo(
         row["type_id"], row["id"], row["key_size"], row["value_size"], row["max_entries"], row["flags"], row["name"]
-    )
-
-
-def _snapshot(frame: Frame) -> Snapshot:
-    header = frame.header
-    split = header["key_bytes"]
-    return Snapshot(
-        frame.payload[:split],
-        frame.payload[split:],
-        header["count"],
-        header["read"],
-        header["began_ns"],
-        header["ended_ns"],
-        header["restarts"],
     )

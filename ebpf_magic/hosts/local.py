@@ -33,6 +33,11 @@ def _close_in_child() -> None:
 os.register_at_fork(after_in_child=_close_in_child)
 
 
+def close_in_children(connection: socket.socket) -> None:
+    """Have a connection closed in every child that is forked: its end is what ends the other side."""
+    _connections.add(connection)
+
+
 def local(pass_fds: bool = True, needs_load: bool = True) -> AgentHost:
     """Start an agent with the rights of this process.
 
@@ -111,7 +116,7 @@ class _Process:
             raise
         finally:
             theirs.close()
-        _connections.add(self._ours)
+        close_in_children(self._ours)
 
     def shutdown(self) -> None:
         """End the connection: the agent cleans up and ends, and a read of ours returns."""

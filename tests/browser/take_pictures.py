@@ -14,23 +14,14 @@ from conftest import CHROMIUM, QUIET, REPOSITORY, LabServer, Notebook
 from playwright.sync_api import Locator, expect, sync_playwright
 
 IMAGES = REPOSITORY / "notebooks" / "images"
-BUSY = """import os, tempfile, time
-until = time.monotonic() + 60
-with tempfile.TemporaryFile(buffering=0) as file, open("/dev/null", "wb", buffering=0) as null:
-    while time.monotonic() < until and writes.state == "running":
-        for size in (64, 4096, 65536):
-            file.write(b"x" * size)
-            null.write(b"x" * size)
-        open("/dev/null").close()
-        file.seek(0)
-        time.sleep(0.001)"""
+BUSY = "%ebpf sh ebpf-magic workload file --seconds 5 & ebpf-magic workload disk --seconds 60"
 
 
 def main() -> None:
     """Open, run, look, keep."""
     cells = nbformat.read(REPOSITORY / "notebooks" / "01-first-probe.ipynb", as_version=4).cells
     probes = [cell.source for cell in cells if cell.source.startswith("%%ebpf")]
-    sources = ["%load_ext ebpf_magic", *probes, "writes.maps['latency'].live(interval_s=0.2)", BUSY]
+    sources = ["%load_ext ebpf_magic", *probes, "syncs.maps['latency'].live(interval_s=0.2)", BUSY]
     document = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     document.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:

@@ -29,7 +29,8 @@ def shell() -> Iterator[InteractiveShell]:
     InteractiveShell.clear_instance()
 
 
-@pytest.fixture(params=[True, False], ids=["fds", "bytes"])
+# Out of a guest no descriptor can be passed.
+@pytest.fixture(params=[False] if rights.IN_VM else [True, False], ids=lambda pass_fds: "fds" if pass_fds else "bytes")
 def agent_host(request: pytest.FixtureRequest, start_host: Callable[..., AgentHost]) -> AgentHost:
     """A host with an agent of its own; maps are read through descriptors, and through the agent."""
     return start_host(pass_fds=request.param)
@@ -46,7 +47,27 @@ def start_host() -> Iterator[Callable[..., AgentHost]]:
 
     yield start
     for host in started:
-        host.close()
+        if rights.IN_VM:
+            for session in host.status()["sessions"]:
+                host.close_session(session)
+        else:
+            host.close()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a feature that this kernel does not have."""
+    for mark in item.iter_markers("needs"):
+        for feature in mark.args:
+            if feature in rights.lacks():
+                pytest.skip(f"this kernel lacks {feature}: {rights.lacks()[feature]}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a guest, keep what makes its work there."""
+    if rights.IN_VM:
+        left = [item for item in items if not item.get_closest_marker("any_host")]
+        items[:] = [item for item in items if item.get_closest_marker("any_host")]
+        config.hook.pytest_deselected(items=left)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -70,7 +91,7 @@ def nothing_stays_behind() -> Iterator[None]:
 
 def _close_registry() -> None:
     registry = sys.modules.get("ebpf_magic.hosts.registry")
-    if registry is not None:
+    if registry is not None and not rights.IN_VM:
         registry.close_all()
 
 

@@ -1,4 +1,7 @@
-"""What live tests need root for: done by this process where it may, else by `sudo -n`."""
+"""The host under test, and what live tests need root for: done by this process where it may, else by `sudo -n`.
+
+EBPF_MAGIC_TEST_HOST names another host, such as vm:6.1: then the tests marked `any_host` run, all of them on one guest.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,14 @@ from ebpf_magic.hosts.base import AgentHost
 from ebpf_magic.hosts.local import local, sudo
 
 _SUDO = ["sudo", "-n", "--"]
+_NAMED = os.environ.get("EBPF_MAGIC_TEST_HOST", "")
+IN_VM = _NAMED.startswith("vm")
 
 
 def host_name() -> str:
     """The host that live tests use: `local` if it can load a program here, else `sudo`; if neither can, skip."""
+    if _NAMED:
+        return _NAMED
     name, problems = _first_that_works()
     if not name:
         pytest.skip(f"no programs can be loaded here: {problems}")
@@ -27,8 +34,29 @@ def host_name() -> str:
 
 
 def start(pass_fds: bool = True) -> AgentHost:
-    """Start an agent on that host; the caller closes it."""
+    """Start an agent on that host; the caller closes it, which a guest outlives."""
+    if IN_VM:
+        return guest()
     return {"local": local, "sudo": sudo}[host_name()](pass_fds)
+
+
+def guest() -> AgentHost:
+    """Give the guest that all tests share, booted when it is first asked for or the one before has died."""
+    from ebpf_magic.hosts import registry
+
+    return registry.get(_NAMED)
+
+
+@functools.cache
+def lacks() -> dict[str, str]:
+    """Tell the features (of `agent/features.py`) that the host under test does not have, and why."""
+    host = start()
+    try:
+        checks = host.features()
+    finally:
+        if not IN_VM:
+            host.close()
+    return {row["name"].removesuffix(" programs"): row["detail"] for row in checks if not row["ok"]}
 
 
 def prefix() -> list[str]:
@@ -51,6 +79,8 @@ def kill(pid: int, number: int) -> None:
 
 def list_kernel() -> dict[str, Any]:
     """Every program and map in the kernel and who holds it; none where no right to list them can be had."""
+    if IN_VM:
+        return guest().list_kernel()
     if _first_that_works()[0] == "sudo":
         return _witness().list_kernel()
     try:

@@ -17,9 +17,7 @@ from ebpf_magic.hosts.base import AgentHost
 pytestmark = pytest.mark.live
 
 
-@pytest.mark.parametrize(
-    "section", ["xdp", "tc", "lsm/file_open", "fmod_ret/bpf_modify_return_test", "cgroup_skb/egress"]
-)
+@pytest.mark.parametrize("section", ["xdp", "tc", "cgroup_skb/egress"])
 def test_kinds_that_change_behaviour_need_allow_change(agent_host: AgentHost, section: str) -> None:
     with pytest.raises(GuardError) as caught:
         agent_host.load(empty(section), session="s", name="test")

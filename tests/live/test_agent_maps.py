@@ -60,6 +60,7 @@ def test_update_read_clear(agent_host: AgentHost, kind: str) -> None:
         assert after.count == 0
 
 
+@pytest.mark.any_host
 def test_delete_counts_what_was_there(agent_host: AgentHost) -> None:
     handle = load_map(agent_host, HASH_U64.format(1000))
     fill(handle, 100)
@@ -68,6 +69,7 @@ def test_delete_counts_what_was_there(agent_host: AgentHost) -> None:
     assert sorted(u64(handle.read().keys)) == [key for key in range(100) if key not in (5, 6)]
 
 
+@pytest.mark.any_host
 def test_reading_with_delete_hands_out_each_entry_once(agent_host: AgentHost) -> None:
     handle = load_map(agent_host, HASH_U64.format(1000))
     fill(handle, 500)
@@ -76,6 +78,7 @@ def test_reading_with_delete_hands_out_each_entry_once(agent_host: AgentHost) ->
     assert handle.read(delete=True).count == 0
 
 
+@pytest.mark.any_host
 def test_a_full_map_says_how_far_it_came(agent_host: AgentHost) -> None:
     handle = load_map(agent_host, HASH_U64.format(10))
     with pytest.raises(MapError, match="the map is full after 10 of 20 entries") as caught:
@@ -83,6 +86,7 @@ def test_a_full_map_says_how_far_it_came(agent_host: AgentHost) -> None:
     assert caught.value.errno == 7
 
 
+@pytest.mark.any_host
 def test_arrays_have_nothing_to_delete(agent_host: AgentHost) -> None:
     handle = load_map(
         agent_host,
@@ -94,6 +98,7 @@ def test_arrays_have_nothing_to_delete(agent_host: AgentHost) -> None:
         handle.read(delete=True)
 
 
+@pytest.mark.any_host
 def test_wrong_sizes_are_refused(agent_host: AgentHost) -> None:
     handle = load_map(agent_host, HASH_U64.format(10))
     with pytest.raises(MapError, match="expected"):
@@ -102,6 +107,7 @@ def test_wrong_sizes_are_refused(agent_host: AgentHost) -> None:
         handle.delete(b"1234567", 1)
 
 
+@pytest.mark.any_host
 def test_large_maps_are_read_in_chunks(agent_host: AgentHost) -> None:
     count = 300_000
     handle = load_map(agent_host, HASH_U64.format(count))

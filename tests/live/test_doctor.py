@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import rights
@@ -24,7 +26,7 @@ def test_what_works_here_is_said_to_work() -> None:
         assert row["mend"], check
 
 
-def test_without_rights_it_tells_what_is_missing_and_what_would_do() -> None:
+def test_without_rights_it_tells_what_is_missing_and_what_would_do(tmp_path: Path) -> None:
     without_capabilities = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
     if rights.host_name() == "sudo":
         without_capabilities = ["setpriv", "--no-new-privs"]
@@ -34,9 +36,11 @@ def test_without_rights_it_tells_what_is_missing_and_what_would_do() -> None:
         text=True,
         timeout=60,
         check=False,
+        env=os.environ | {"XDG_DATA_HOME": str(tmp_path)},  # no kernel to boot either
     )
     assert done.returncode == 1
     lines = done.stdout.splitlines()
     assert any(line.startswith("no  host local") for line in lines), done.stdout + done.stderr
     assert any("CAP_BPF" in line and line.startswith("no") for line in lines)
     assert any("sudo" in line and "->" in line for line in lines)
+    assert any("ebpf-magic kernel fetch" in line and "->" in line for line in lines)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebpf_magic.agent import cpus, elf, kinds, links, maps, near, perf, trace_log
+from ebpf_magic.agent import cpus, elf, kernel_functions, kinds, links, maps, near, objects, perf, trace_log
+from ebpf_magic.agent.fault import Fault
 from ebpf_magic.agent.maps import MapInfo
 
 
@@ -52,6 +53,59 @@ def test_perf_targets(target: str, sampling: perf.Sampling | None) -> None:
 def test_uprobe_targets(target: str, parts: tuple[str | None, ...] | None) -> None:
     match = links._UPROBE.fullmatch(target)
     assert (match and (match["path"], match["symbol"], match["plus"], match["offset"])) == parts
+
+
+@pytest.mark.parametrize(
+    ("target", "parts"),
+    [
+        ("do_nanosleep", ("do_nanosleep", None)),
+        ("do_nanosleep+0x10", ("do_nanosleep", "0x10")),
+        ("do_nanosleep+16", ("do_nanosleep", "16")),
+        ("ext4:ext4_sync_file", ("ext4:ext4_sync_file", None)),
+        ("f.isra.0", ("f.isra.0", None)),
+        ("f+", None),
+        ("f-1", None),
+        ("a b", None),
+        ("", None),
+    ],
+)
+def test_kprobe_targets(target: str, parts: tuple[str | None, ...] | None) -> None:
+    match = kernel_functions._KPROBE.fullmatch(target)
+    assert (match and (match["symbol"], match["offset"])) == parts
+
+
+def test_near_names_among_tens_of_thousands() -> None:
+    names = [
+        f"{verb}_{noun}_{number}" for verb in ("do", "get") for noun in ("page", "inode") for number in range(9999)
+    ]
+    assert near.close("do_sys_opnat2", [*names, "do_sys_openat2"])[0] == "do_sys_openat2"
+    assert near.close("x", [*names, "do_sys_openat2"]) == []
+
+
+def lsm_program() -> objects.Program:
+    return objects.Program(0, "probe", "lsm/file_open", kinds.LSM, kinds.LSM_MAC, "lsm", "lsm")
+
+
+def test_an_lsm_program_that_the_kernel_would_never_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_functions, "security_modules", lambda: ["lockdown", "yama"])
+    with pytest.raises(Fault) as caught:
+        kernel_functions.by_function(None, lsm_program(), "file_open")  # refused before libbpf is asked
+    assert "bpf is not among its security modules (lockdown, yama)" in caught.value.fields["why"]
+    assert "lsm=lockdown,yama,bpf" in caught.value.fields["hint"]
+
+
+@pytest.mark.parametrize(
+    ("log", "why"),
+    [
+        ("processed 0 insns (limit 1000000)\n", "the kernel lets no program be attached there"),
+        ("f is not sleepable\nprocessed 0 insns (limit 1000000)\n", "f is not sleepable"),
+    ],
+)
+def test_a_target_that_the_kernel_refuses_before_it_verifies(log: str, why: str) -> None:
+    fault = kernel_functions.not_attachable(lsm_program(), log)
+    assert fault is not None
+    assert (fault.fields["kind"], fault.fields["why"], fault.log) == ("attach", why, log)
+    assert kernel_functions.not_attachable(lsm_program(), "0: (b7) r0 = 0\nprocessed 10 insns\n") is None
 
 
 def test_trace_lines() -> None:
@@ -159,10 +213,18 @@ def test_value_strides() -> None:
 def test_kinds_by_section() -> None:
     assert kinds.attach_kind(kinds.KPROBE, 0, "uprobe.s//bin/x:f") == "uprobe"
     assert kinds.attach_kind(kinds.KPROBE, 0, "uretprobe//bin/x:f") == "uretprobe"
-    assert kinds.attach_kind(kinds.KPROBE, 0, "kprobe/f") is None
+    assert kinds.attach_kind(kinds.KPROBE, 0, "kprobe/f") == "kprobe"
+    assert kinds.attach_kind(kinds.KPROBE, 0, "kretprobe") == "kretprobe"
+    assert kinds.attach_kind(kinds.KPROBE, 0, "kprobe.multi/f*") is None
+    assert kinds.attach_kind(kinds.KPROBE, 0, "ksyscall/f") is None
     assert kinds.attach_kind(kinds.KPROBE, 0, "uprobe.multi//bin/x:f") is None
     assert kinds.attach_kind(kinds.TRACING, kinds.TRACE_RAW_TP, "tp_btf/x") == "tp_btf"
-    assert kinds.attach_kind(kinds.TRACING, kinds.TRACE_FENTRY, "fentry/x") is None
+    assert kinds.attach_kind(kinds.TRACING, kinds.TRACE_FENTRY, "fentry.s/x") == "fentry"
+    assert kinds.attach_kind(kinds.TRACING, kinds.TRACE_FEXIT, "fexit/x") == "fexit"
+    assert kinds.attach_kind(kinds.TRACING, kinds.MODIFY_RETURN, "fmod_ret/x") == "fmod_ret"
+    assert kinds.attach_kind(kinds.TRACING, kinds.TRACE_ITER, "iter/x") is None
+    assert kinds.attach_kind(kinds.LSM, kinds.LSM_MAC, "lsm.s/x") == "lsm"
+    assert kinds.attach_kind(kinds.LSM, 43, "lsm_cgroup/x") is None
     assert kinds.changes_behaviour(kinds.TRACING, kinds.MODIFY_RETURN)
     assert not kinds.changes_behaviour(kinds.TRACING, kinds.TRACE_RAW_TP)
     assert all(not kinds.changes_behaviour(number, 0) for number in kinds._BY_TYPE)

@@ -83,6 +83,12 @@ def test_by_instruction_alone() -> None:
     assert (error.line, error.column) == (18, 9)
 
 
+def test_by_instruction_alone_in_a_function() -> None:
+    log = "\n".join(line for line in CALLS.splitlines() if not line.startswith(";"))
+    error = rejected("calls", log)
+    assert (error.line, error.column) == (5, 9)
+
+
 def test_text_of_the_error() -> None:
     text = str(rejected("bad", older(BAD)))
     assert text.startswith(

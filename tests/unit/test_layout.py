@@ -16,7 +16,7 @@ import ebpf_magic
 
 PACKAGE = Path(ebpf_magic.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-PARTS = ("agent", "build", "data", "hosts", "views", "tools")
+PARTS = ("agent", "build", "data", "hosts", "kernels", "views", "tools")
 NEVER_IN_PURE_CODE = {"threading", "_thread", "concurrent", "multiprocessing", "ctypes", "subprocess"}
 
 
@@ -80,7 +80,7 @@ def those_in(*parts: str) -> list[Path]:
 
 
 def test_there_is_something_to_look_at() -> None:
-    for part in ("agent", "build", "data", "hosts", "views"):
+    for part in ("agent", "build", "data", "hosts", "kernels", "views"):
         assert those_in(part), part
 
 
@@ -105,12 +105,18 @@ def test_build_knows_no_host(path: Path) -> None:
     assert parts_known(imports(path)) <= {"build", "data", "errors"}
 
 
+@pytest.mark.parametrize("path", those_in("kernels"), ids=name_of)
+def test_kernels_know_no_host(path: Path) -> None:
+    assert parts_known(imports(path)) <= {"kernels", "data", "errors"}
+
+
 @pytest.mark.parametrize("path", those_in("hosts"), ids=name_of)
-def test_hosts_know_of_the_agent_only_wire_and_maps(path: Path) -> None:
-    known = imports(path)
-    assert parts_known(known) <= {"hosts", "agent", "errors"}
+def test_hosts_know_of_the_agent_only_what_works_on_both_sides(path: Path) -> None:
+    # The user's cache folder is one for all that is kept in it.
+    known = {name for name in imports(path) if name != "ebpf_magic.build.cache"}
+    assert parts_known(known) <= {"hosts", "agent", "errors", "kernels"}
     of_agent = {".".join(name.split(".")[2:3]) for name in known if name.startswith("ebpf_magic.agent.")}
-    assert of_agent <= {"wire", "maps"}
+    assert of_agent <= {"wire", "maps", "shell"}
     if path.name == "replay.py":
         assert not tops(known) & NEVER_IN_PURE_CODE
 

@@ -90,3 +90,25 @@ def test_help_names_every_option() -> None:
         "--max-cpu",
     ):
         assert option in text
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("sh ls -l", {"command": "ls -l"}),
+        (" sh  echo \"it's\"  'x  y' ", {"command": "echo \"it's\"  'x  y'"}),
+        ("sh --on vm:6.1 grep --on x", {"command": "grep --on x", "on": "vm:6.1"}),
+        ("sh --on=vm:6.1,vm --timeout 9s make &", {"command": "make &", "on": ["vm:6.1", "vm"], "timeout_s": 9.0}),
+        ("sh -- --odd", {"command": "--odd"}),
+        ("sh 'open", {"command": "'open"}),
+    ],
+)  # fmt: skip
+def test_a_shell_command_stays_as_it_was_typed(line: str, expected: dict[str, object]) -> None:
+    chosen = options.sh_options(options.parse_line(line))
+    assert chosen == {"on": None, "timeout_s": None, **expected}
+
+
+@pytest.mark.parametrize("line", ["sh", "sh --on", "sh --on vm", "sh --onn vm ls", "sh --timeout never ls", "shell ls"])
+def test_shell_lines_that_cannot_be_read(line: str) -> None:
+    with pytest.raises(UsageError):
+        options.parse_line(line)

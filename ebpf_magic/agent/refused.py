@@ -1,0 +1,35 @@
+"""What it means that the kernel refuses to attach a program."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import kinds
+from .fault import Fault, from_errno
+
+if TYPE_CHECKING:
+    from .objects import Program
+
+
+def refused(program: Program, what: str, target: str, number: int, lines: list[str], reasons: dict[int, str]) -> Fault:
+    """Make the fault for an errno.
+
+    Parameters
+    ----------
+    lines : list of str
+        What libbpf printed meanwhile; the fault's log.
+    reasons : dict
+        What an errno means for this kind of program; of others the system's own words are taken.
+    """
+    fault = from_errno(
+        "attach",
+        what,
+        number,
+        kinds.CAPABILITIES[program.kind],
+        program=program.name,
+        target=target,
+        log="\n".join(lines),
+    )
+    if fault.fields["kind"] == "attach" and number in reasons:
+        fault.fields["why"] = reasons[number]
+    return fault
