@@ -59,6 +59,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _fetch(options: argparse.Namespace) -> int:
     from ebpf_magic import kernels
+    from ebpf_magic.hosts.guest import image
 
     wanted = [each for each in dict.fromkeys(options.version) if not (options.missing and _is_there(each))]
     bar = Bar(sys.stderr)
@@ -72,6 +73,7 @@ def _fetch(options: argparse.Namespace) -> int:
     finally:
         bar.close()
     for kernel in fetched:
+        image.fastest(kernel)  # unpacked now, and not while somebody waits for the first boot
         print(f"kernel {kernel.release}, {_size(kernel)}: {kernel.image}")
     for path in tools:
         print(path)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ebpf_magic.build import cache
+from ebpf_magic import cache
 from ebpf_magic.build.headers import PRELUDE, Headers
 from ebpf_magic.build.private import PrivateFolder
 from ebpf_magic.build.toolchain import Toolchain, environment

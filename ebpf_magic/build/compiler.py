@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import ebpf_magic
-from ebpf_magic.build import cache, diagnostics, headers, spare
+from ebpf_magic import cache
+from ebpf_magic.build import diagnostics, headers, spare
 from ebpf_magic.build.clang import DEADLINE_S, Clang, Result, base_flags, goes_with_precompiled
 from ebpf_magic.build.headers import LICENCE, PRELUDE, Headers, KernelTarget
 from ebpf_magic.build.private import PrivateFolder

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ebpf_magic.build import cache
+from ebpf_magic import cache
 from ebpf_magic.build.private import PrivateFolder
 from ebpf_magic.build.vmlinux import TAIL, vmlinux_h
 from ebpf_magic.errors import ToolchainError

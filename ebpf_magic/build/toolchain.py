@@ -11,7 +11,7 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ebpf_magic.build import cache
+from ebpf_magic import cache
 from ebpf_magic.errors import ToolchainError
 
 MIN_VERSION = 14

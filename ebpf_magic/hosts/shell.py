@@ -32,6 +32,7 @@ _LONGEST_PAUSE_S = 0.1
 _PAUSE_GROWTH = 1.3
 _SHOW_S = 0.05
 _END_S = 3.0
+_GUEST_COMMANDS = "/ebpf_magic/commands"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # `make &`, but neither `a &&` nor `echo \&`, which the shell is to judge.
 _IN_BACKGROUND = re.compile(r"(?<![&\\|<>])&\s*$")
@@ -61,7 +62,7 @@ class _There:
         self._host = host
         self._name = secrets.token_hex(8)
         environment = {
-            "PATH": _path(_SYSTEM_PATH),
+            "PATH": f"{_GUEST_COMMANDS}:{_path(_SYSTEM_PATH)}",
             "HOME": "/root",
             "USER": "root",
             "LOGNAME": "root",

@@ -102,7 +102,7 @@ def test_data_is_pure(path: Path) -> None:
 
 @pytest.mark.parametrize("path", those_in("build"), ids=name_of)
 def test_build_knows_no_host(path: Path) -> None:
-    assert parts_known(imports(path)) <= {"build", "data", "errors"}
+    assert parts_known(imports(path)) <= {"build", "cache", "data", "errors"}
 
 
 @pytest.mark.parametrize("path", those_in("kernels"), ids=name_of)
@@ -112,9 +112,8 @@ def test_kernels_know_no_host(path: Path) -> None:
 
 @pytest.mark.parametrize("path", those_in("hosts"), ids=name_of)
 def test_hosts_know_of_the_agent_only_what_works_on_both_sides(path: Path) -> None:
-    # The user's cache folder is one for all that is kept in it.
-    known = {name for name in imports(path) if name != "ebpf_magic.build.cache"}
-    assert parts_known(known) <= {"hosts", "agent", "errors", "kernels"}
+    known = imports(path)
+    assert parts_known(known) <= {"hosts", "agent", "cache", "errors", "kernels"}
     of_agent = {".".join(name.split(".")[2:3]) for name in known if name.startswith("ebpf_magic.agent.")}
     assert of_agent <= {"wire", "maps", "shell"}
     if path.name == "replay.py":

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from ebpf_magic.build import cache
+from ebpf_magic import cache
 
 _COLLECT_S = 30
 # Run by the guest's interpreter, here: it imports what the agent does, and writes the code of it all.

@@ -15,7 +15,7 @@ import struct
 import zlib
 from pathlib import Path
 
-from ebpf_magic.build import cache
+from ebpf_magic import cache
 from ebpf_magic.errors import NoHostError
 from ebpf_magic.kernels import Kernel
 from ebpf_magic.kernels.modules import unpack_zstd

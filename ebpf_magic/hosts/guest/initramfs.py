@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+import sysconfig
 from pathlib import Path
 
-from ebpf_magic.build import cache
+from ebpf_magic import cache
 from ebpf_magic.errors import NoHostError
 from ebpf_magic.hosts.guest import bundle, modules
 from ebpf_magic.hosts.guest.cpio import Archive
@@ -95,6 +97,7 @@ def boot(root: Root, package: Path, name: str, libbpf: Path | None, has_scratch:
         archive.file(_LIBBPF, libbpf.read_bytes(), 0o755)
         start.append(f"/{_LIBBPF}")
     archive.file(f"{_HERE}/agent", _text(start))
+    archive.file(f"{_HERE}/commands/ebpf-magic", _command(root.python, package), 0o755)
     archive.file(f"{_HERE}/network", _text(_NETWORK))
     archive.file(f"{_HERE}/peer", _text(_PEER))
     if has_scratch:
@@ -103,6 +106,13 @@ def boot(root: Root, package: Path, name: str, libbpf: Path | None, has_scratch:
         archive.file(f"{_HERE}/image", b"")
     add_etc(archive, name)
     return archive.data()
+
+
+def _command(python: str, package: Path) -> bytes:
+    """Return what `ebpf-magic` is in a guest: the work at once, without the seconds that an environment takes there."""
+    work = shlex.join([python, "-I", "-S", str(package / "workload.py")])
+    other = shlex.quote(f"{sysconfig.get_path('scripts')}/ebpf-magic")
+    return f'#!/bin/sh\n[ "$1" != workload ] || {{ shift; exec {work} "$@"; }}\nexec {other} "$@"\n'.encode()
 
 
 def _make_base(kernel: Kernel, busybox: Path, init: bytes) -> bytes:

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from ebpf_magic.build import cache
+from ebpf_magic import cache
 from ebpf_magic.errors import NoHostError
 from ebpf_magic.hosts.guest.shares import Root
 

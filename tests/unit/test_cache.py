@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ebpf_magic.build import cache
+from ebpf_magic import cache
 
 
 @pytest.fixture(autouse=True)
