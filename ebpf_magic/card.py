@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
+
+from ebpf_magic.errors import StoppedError
 
 if TYPE_CHECKING:
     from ebpf_magic.bpf_map import Map
@@ -114,7 +117,8 @@ class CardFeed:
         count, again_at_s = self._entries.get(item.name, (0, 0.0))
         began_s = time.monotonic()
         if began_s >= again_at_s or item.ended:
-            count = item.sample().count
+            with contextlib.suppress(StoppedError):  # its agent ended before a last reading
+                count = item.sample().count
             took_s = time.monotonic() - began_s
             self._entries[item.name] = (count, began_s + took_s / _COUNT_SHARE)
         return count

@@ -115,10 +115,11 @@ class Live:
             self._over = True
         for task in self._tasks:
             task.cancel()
-        try:
-            self._sample()
-        except EbpfMagicError as error:  # its agent is gone: what was last seen stays
-            self._warn(f"a live view shows what it last saw: {error}")
+        for sample, _ in self._feeds:
+            try:
+                sample()
+            except EbpfMagicError as error:  # its agent is gone: what was last seen stays
+                self._warn(f"a live view shows what it last saw: {error}")
         self._freeze()
 
     def _failed(self, error: Exception) -> None:

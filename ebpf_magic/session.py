@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -136,6 +137,7 @@ class Session:
         }
         self.maps = Maps(name, {key: value for key, value in self._all_maps.items() if not value.handle.internal})
         self._missed = _missed_counters(built.btf)
+        self._counters = b""  # the data section with them, as last read
 
     # What it is
 
@@ -251,8 +253,9 @@ class Session:
         section, offset = self._missed.get(name, ("", 0))
         if section not in self._all_maps:
             return {"full": 0, "unseen": 0}
-        values = self._all_maps[section].sample().values
-        full, unseen = (int.from_bytes(values[at : at + 8], "little") for at in (offset, offset + 8))
+        with contextlib.suppress(StoppedError):  # its agent ended before a last reading: then what was read last
+            self._counters = bytes(self._all_maps[section].sample().values)
+        full, unseen = (int.from_bytes(self._counters[at : at + 8], "little") for at in (offset, offset + 8))
         return {"full": full, "unseen": unseen}
 
     def lost(self, programs: list[dict[str, Any]] | None = None) -> list[str]:

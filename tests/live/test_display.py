@@ -12,6 +12,7 @@ from objects import eventually
 
 import ebpf_magic as em
 from ebpf_magic.card import CardFeed
+from ebpf_magic.hosts import registry
 
 pytestmark = pytest.mark.live
 
@@ -116,3 +117,23 @@ def test_lru_map_that_may_have_evicted_says_so() -> None:
         assert session.maps["recent"].may_have_evicted(len(frame))
         assert "evicted" in " ".join(session.maps["recent"].notes(len(frame)))
         assert "evicted" in session.maps["recent"].live().text()
+
+
+@pytest.mark.parametrize("pass_fds", [True, False], ids=["fds", "bytes"])
+def test_card_of_a_session_whose_agent_died(monkeypatch: pytest.MonkeyPatch, pass_fds: bool) -> None:
+    """With descriptors the last contents are kept; without, as out of a guest, the card shows what was read before."""
+    monkeypatch.setitem(registry._MAKERS, "mortal", lambda: rights.start(pass_fds))
+    session = em.run(PROBE, name="calls", on="mortal")
+    feed = CardFeed(session)
+    os.getppid()
+    before = feed.state()
+    live = session.maps["counts"].live()
+    live.text()
+    rights.kill(session.agent_host.info.pid, 9)
+    assert eventually(lambda: session.state == "failed")
+    after = feed.state()
+    assert after["state"] == "failed"
+    assert [row["entries"] for row in after["maps"]] >= [row["entries"] for row in before["maps"]]
+    assert after["programs"][0]["runs"] == before["programs"][0]["runs"]
+    assert session.lost() == session.lost()
+    live.stop()
