@@ -146,18 +146,20 @@ class Live:
 
 
 class ProgressLine:
-    """One line of output that says what is waited for; made by the first call."""
+    """A line of output for each host that is waited for (``vm:6.1: booting ...``); made by the first call."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._handle: Any = None
+        self._lines: dict[str, str] = {}
 
     def __call__(self, text: str) -> None:
-        """Say this from now on."""
+        """Say this of that host from now on."""
         from IPython.display import display
 
-        bundle = {"text/plain": text}
         with self._lock:
+            self._lines[text.partition(": ")[0]] = text
+            bundle = {"text/plain": "\n".join(self._lines.values())}
             if self._handle is None:
                 self._handle = display(bundle, raw=True, display_id=True)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,15 +175,14 @@ class _Boot:
         self._memory_mb = memory_mb
         self._root = root or shares.machine()
         self._scratch = scratch
-        self._progress = progress
+        self._tell = progress
         self._qemu = qemu.find()
+        self._began = time.monotonic()
 
     def host(self) -> VmHost:
         """Boot, by KVM if that is not known not to work."""
         from ebpf_magic.hosts.guest import qemu
 
-        for note in self._root.notes:
-            self._progress(note)
         known = qemu.remembered()
         if qemu.may_use_kvm() and known is not False:
             life = self._start(kvm=True)
@@ -246,7 +246,9 @@ class _Boot:
         if host.info.load_problem:
             host.close()
             raise NoHostError(f"run programs on {self._name}", host.info.load_problem)
-        self._progress(f"agent up, {self._kernel.release} on {self._cpus} processors")
+        took = f"{time.monotonic() - self._began:.1f} s"
+        notes = "".join(f"\n{note}" for note in self._root.notes)
+        self._progress(f"Linux {self._kernel.release} is up after {took} ({how}){notes}")
         return host
 
     def _failure(self, why: str, life: Life) -> NoHostError:
@@ -262,9 +264,12 @@ class _Boot:
             log=words,
         )
 
+    def _progress(self, text: str) -> None:
+        self._tell(f"{self._name}: {text}")
+
     def _mark(self, stage: str, seconds: float, more: str) -> None:
         if stage == "kernel":
-            self._progress(f"kernel up {seconds:.1f} s")
+            self._progress(f"{self._kernel.release} has started, now the agent")
 
 
 def _end(life: Life) -> None:

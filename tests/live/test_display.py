@@ -12,6 +12,7 @@ from objects import eventually
 
 import ebpf_magic as em
 from ebpf_magic.card import CardFeed
+from ebpf_magic.display import ProgressLine
 from ebpf_magic.hosts import registry
 
 pytestmark = pytest.mark.live
@@ -137,3 +138,11 @@ def test_card_of_a_session_whose_agent_died(monkeypatch: pytest.MonkeyPatch, pas
     assert after["programs"][0]["runs"] == before["programs"][0]["runs"]
     assert session.lost() == session.lost()
     live.stop()
+
+
+def test_progress_is_a_line_for_each_host(shell: InteractiveShell) -> None:
+    with capture_output() as shown:
+        line = ProgressLine()
+        for text in ("vm:6.1: booting", "vm:6.12: booting", "vm:6.1: up"):
+            line(text)
+    assert shown.outputs[-1].data["text/plain"].splitlines() == ["vm:6.1: up", "vm:6.12: booting"]

@@ -177,7 +177,7 @@ def test_a_cell_gives_a_frame(shared: str) -> None:
         host = registry.get(shared)
         host.sh("python3 -I -S -c 'import os; [os.getppid() for _ in range(1000)]'", on_output=lambda text: None)
         assert 1000 in session.maps["counts"].df()["value"].to_list()
-    assert any("booting" in text for text in said) and any("agent up" in text for text in said)
+    assert any("booting" in text for text in said) and any("is up after" in text for text in said)
     with ebpf_magic.run(CELL, name="calls", on=shared, progress=said.append):
         assert registry.get(shared) is host
     assert sum("booting" in text for text in said) <= 2  # the second where KVM was tried first
