@@ -31,7 +31,7 @@ def test_the_demo_says_what_it_saw_and_keeps_the_chart(tmp_path: Path, capfd: py
     said = capfd.readouterr().out
     counted = re.search(r"the kernel counted (\d+) opens", said)
     assert counted is not None and int(counted[1]) >= 200
-    assert re.search(r"timed [\d,]+ writes: half took at most [\d.]+ µs", said)
+    assert re.search(r"timed [\d,]+ syncs: half took at most [\d.]+ µs", said)
     page = (tmp_path / f"{FIRST_NOTEBOOK.stem}.html").read_text()
     assert "data:image/png;base64," in page
     assert "jupyter.widget-view" not in page
