@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -119,6 +119,11 @@ def run(
     return session
 
 
+def _stop_started(future: Future[Session]) -> None:
+    if not future.exception():
+        future.result().stop()
+
+
 @dataclass(frozen=True)
 class _Cell:
     """A cell, and how it is to be run."""
@@ -190,14 +195,20 @@ def _distinct(on: Sequence[str]) -> list[str]:
 
 def _start_on_each(cell: _Cell, names: list[str]) -> list[Session]:
     """Start on several hosts at the same time: on all of them, or on none."""
-    with ThreadPoolExecutor(len(names), "ebpf_magic-start") as pool:
-        # In the caller's context, which is how a notebook knows which cell's output a progress line belongs to.
-        futures = [pool.submit(copy_context().run, cell.start, name) for name in names]
+    pool = ThreadPoolExecutor(len(names), "ebpf_magic-start")
+    # In the caller's context, which is how a notebook knows which cell's output a progress line belongs to.
+    futures = [pool.submit(copy_context().run, cell.start, name) for name in names]
+    pool.shutdown(wait=False)
+    try:
+        wait(futures)
+    except BaseException:  # an interrupt: what will have started is taken out again
+        for future in futures:
+            future.add_done_callback(_stop_started)
+        raise
     errors = [(name, future.exception()) for name, future in zip(names, futures, strict=True) if future.exception()]
     if errors:
         for future in futures:
-            if not future.exception():
-                future.result().stop()
+            _stop_started(future)
         name, error = errors[0]
         assert error is not None
         if isinstance(error, EbpfMagicError):

@@ -11,6 +11,7 @@ import rights
 from objects import eventually
 
 import ebpf_magic as em
+from ebpf_magic import running
 from ebpf_magic.errors import AttachError, NoSuchNameError, UsageError
 from ebpf_magic.group import Group
 from ebpf_magic.hosts import registry
@@ -102,6 +103,19 @@ def test_where_it_fails_on_one_it_stays_on_none(monkeypatch: pytest.MonkeyPatch)
     assert registry.get("one").status()["sessions"] == registry.get("two").status()["sessions"] == {}
     monkeypatch.setattr(registry.get("two"), "attach", real)
     assert run().state == "running"
+
+
+def test_an_interrupt_leaves_it_on_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(futures: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert em.sessions() == []
+    hosts = [registry.get(name) for name in HOSTS]
+    time.sleep(0.5)
+    assert eventually(lambda: not any(host.status()["sessions"] for host in hosts))
 
 
 def test_one_host_that_dies_leaves_the_other() -> None:
