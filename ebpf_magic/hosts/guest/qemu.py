@@ -71,7 +71,9 @@ def command(qemu: str, guest: Guest, kvm: bool, machine: str | None = None) -> l
     words = [qemu, "-no-user-config", "-nodefaults", "-display", "none", "-nic", "none", "-no-reboot"]
     words += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
     words += ["-machine", _MACHINES[machine] + ("" if machine == "aarch64" else ",vmport=off,hpet=off")]
-    words += ["-accel", "kvm" if kvm else f"tcg,thread=multi,tb-size={_TRANSLATED_MB}"]
+    # One thread for all processors: with one each, a processor now and then runs into an instruction that another has
+    # just patched, as attaching to a tracepoint does, and the kernel panics ("int3" in __schedule, QEMU 7.2).
+    words += ["-accel", "kvm" if kvm else f"tcg,thread=single,tb-size={_TRANSLATED_MB}"]
     words += ["-cpu", "host" if kvm else "max", "-smp", str(guest.cpus), "-m", f"{guest.memory_mb}M"]
     words += ["-kernel", str(guest.kernel), "-initrd", f"/proc/self/fd/{guest.initrd_fd}"]
     words += ["-append", append(machine)]
