@@ -26,7 +26,7 @@ _SPINS = 400_000  # some 10 ms of counting, for perf_event
 
 def hook_ns(library: Library, kind: str) -> float | None:
     """Nanoseconds a hit; None for a kind that has no hook, or cannot be measured here."""
-    if kind not in kinds.SECTIONS or kind == "syscall":
+    if kind not in kinds.KINDS or kind == "syscall":
         return None
     try:
         stats_fd = bpf.enable_stats()

@@ -28,7 +28,10 @@ _PROGRAMS = {
     "tc": "it needs CONFIG_NET_CLS_BPF, and CAP_NET_ADMIN",
     "cgroup": "it needs CONFIG_CGROUP_BPF, and CAP_NET_ADMIN",
 }
-_NEEDS = {**kinds.CAPABILITIES, **dict.fromkeys(("xdp", "tc", "cgroup"), ("BPF", "NET_ADMIN"))}
+_NEEDS = {
+    **{name: kind.needs for name, kind in kinds.KINDS.items()},
+    **dict.fromkeys(("xdp", "tc", "cgroup"), ("BPF", "NET_ADMIN")),
+}
 _MOUNT_HINTS = {
     "tracefs": "sudo mount -t tracefs tracefs /sys/kernel/tracing",
     "bpf": "sudo mount -t bpf bpf /sys/fs/bpf",

@@ -30,7 +30,7 @@ def check_programs(programs: list[Program], calls: elf.Calls, allow_change: bool
                 "unsupported",
                 f"load {program.label}",
                 f"{program.section.partition('/')[0]} programs ({program.type_name}) are not offered yet",
-                f"Offered: {', '.join(kinds.SECTIONS)}.",
+                f"Offered: {', '.join(kinds.KINDS)}.",
                 program=program.name,
             )
     _check_by_btf(programs)
@@ -124,7 +124,7 @@ def _check_by_btf(programs: list[Program]) -> None:
             why = "this kernel has no BTF (/sys/kernel/btf/vmlinux)"
             raise Fault("load", what, why, instead.get(program.kind, ""), **about)
         if not name:
-            example = kinds.SECTIONS[program.kind][0]
+            example = kinds.KINDS[program.kind].sections[0]
             raise Fault("attach", what, "the section names no target", f'Write SEC("{example}").', **about)
         if program.kind == "tp_btf" and name not in tracepoints:
             raise Fault("attach", what, "no such tracepoint", near=near.close(name, tracepoints), **about)

@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from . import maps
 
 KPROBE, TRACEPOINT, PERF_EVENT, RAW_TRACEPOINT, TRACING, SYSCALL = 2, 5, 7, 17, 26, 31
 SCHED_CLS, XDP, CGROUP_SKB, LSM = 3, 6, 8, 29
 TRACE_RAW_TP, TRACE_FENTRY, TRACE_FEXIT, MODIFY_RETURN, LSM_MAC, TRACE_ITER = 23, 24, 25, 26, 27, 28
 
-# Attach kind: how its section is written.
-SECTIONS = {
-    "tracepoint": ("tracepoint/CATEGORY/NAME", "tp/CATEGORY/NAME"),
-    "raw_tp": ("raw_tp/NAME", "raw_tracepoint/NAME"),
-    "tp_btf": ("tp_btf/NAME",),
-    "uprobe": ("uprobe/PATH:FUNCTION",),
-    "uretprobe": ("uretprobe/PATH:FUNCTION",),
-    "kprobe": ("kprobe/FUNCTION",),
-    "kretprobe": ("kretprobe/FUNCTION",),
-    "fentry": ("fentry/FUNCTION", "fentry.s/FUNCTION"),
-    "fexit": ("fexit/FUNCTION", "fexit.s/FUNCTION"),
-    "fmod_ret": ("fmod_ret/FUNCTION", "fmod_ret.s/FUNCTION"),
-    "lsm": ("lsm/HOOK", "lsm.s/HOOK"),
-    "perf_event": ("perf_event",),
-    "syscall": ("syscall",),
+
+class Kind(NamedTuple):
+    """What there is to know of an attach kind."""
+
+    sections: tuple[str, ...]  # how its section is written
+    attacher: str = ""  # file and function of attach/; empty: nothing to attach
+    needs: tuple[str, ...] = ("BPF", "PERFMON")  # capabilities; loading needs BPF, and PERFMON where it traces
+    example: str = ""  # a target, for who named none; empty: it needs none
+
+
+_UPROBE = ("BPF", "PERFMON", "SYS_ADMIN")  # perf_event_open wants it for uprobes
+KINDS = {
+    "tracepoint": Kind(
+        ("tracepoint/CATEGORY/NAME", "tp/CATEGORY/NAME"),
+        "tracing.tracepoint",
+        ("BPF", "PERFMON", "DAC_READ_SEARCH"),
+        "syscalls/sys_enter_openat",
+    ),
+    "raw_tp": Kind(("raw_tp/NAME", "raw_tracepoint/NAME"), "tracing.raw_tracepoint", example="sys_enter"),
+    "tp_btf": Kind(("tp_btf/NAME",), "tracing.btf_tracepoint", example="sys_enter"),
+    "uprobe": Kind(("uprobe/PATH:FUNCTION",), "user.uprobe", _UPROBE, "libc.so.6:malloc"),
+    "uretprobe": Kind(("uretprobe/PATH:FUNCTION",), "user.uprobe", _UPROBE, "libc.so.6:malloc"),
+    "kprobe": Kind(("kprobe/FUNCTION",), "functions.kprobe", example="do_sys_openat2"),
+    "kretprobe": Kind(("kretprobe/FUNCTION",), "functions.kprobe", example="do_sys_openat2"),
+    "fentry": Kind(("fentry/FUNCTION", "fentry.s/FUNCTION"), "functions.by_function", example="vfs_read"),
+    "fexit": Kind(("fexit/FUNCTION", "fexit.s/FUNCTION"), "functions.by_function", example="vfs_read"),
+    "fmod_ret": Kind(("fmod_ret/FUNCTION", "fmod_ret.s/FUNCTION"), "functions.by_function", example="vfs_read"),
+    "lsm": Kind(("lsm/HOOK", "lsm.s/HOOK"), "functions.by_function", example="file_open"),
+    "perf_event": Kind(("perf_event",), "tracing.perf_event", example="cpu-clock:99hz"),
+    "syscall": Kind(("syscall",), needs=("BPF",)),
 }
 # Kinds of one program type, told apart by the section.
 _PROBES = {
@@ -38,18 +55,6 @@ _TRACING = {TRACE_RAW_TP: "tp_btf", TRACE_FENTRY: "fentry", TRACE_FEXIT: "fexit"
 BY_FUNCTION = frozenset({"fentry", "fexit", "fmod_ret", "lsm"})
 BY_BTF = BY_FUNCTION | {"tp_btf"}
 _BY_TYPE = {TRACEPOINT: "tracepoint", RAW_TRACEPOINT: "raw_tp", PERF_EVENT: "perf_event", SYSCALL: "syscall"}
-# What attaching needs; loading needs BPF, and PERFMON where it traces.
-CAPABILITIES = {
-    "tracepoint": ("BPF", "PERFMON", "DAC_READ_SEARCH"),
-    "raw_tp": ("BPF", "PERFMON"),
-    "tp_btf": ("BPF", "PERFMON"),
-    "uprobe": ("BPF", "PERFMON", "SYS_ADMIN"),  # perf_event_open wants it for uprobes
-    "uretprobe": ("BPF", "PERFMON", "SYS_ADMIN"),
-    **dict.fromkeys(("kprobe", "kretprobe", "fentry", "fexit", "fmod_ret", "lsm"), ("BPF", "PERFMON")),
-    "perf_event": ("BPF", "PERFMON"),
-    "syscall": ("BPF",),
-}
-
 MAPS = frozenset({"hash", "array", "percpu_hash", "percpu_array", "lru_hash", "lru_percpu_hash"})
 
 # sched_cls, sched_act, xdp, cgroup_skb, cgroup_sock, lwt_in, lwt_out, lwt_xmit, sock_ops, sk_skb, cgroup_device,
@@ -87,7 +92,7 @@ def changes_behaviour(program_type: int, attach_type: int) -> bool:
 
 def section_examples() -> list[str]:
     """How sections of the offered kinds are written."""
-    return [example for examples in SECTIONS.values() for example in examples]
+    return [example for kind in KINDS.values() for example in kind.sections]
 
 
 def map_memory_bytes(type_name: str, key_size: int, value_size: int, max_entries: int, possible_cpus: int) -> int:

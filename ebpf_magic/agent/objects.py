@@ -11,7 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from . import bpf, elf, guard, kernel_functions, kinds, libbpf, maps
+from . import bpf, elf, guard, kinds, libbpf, maps
+from .attach import functions
 from .fault import Fault, from_errno
 from .libbpf import Library
 from .privileges import missing
@@ -286,16 +287,16 @@ def _load_fault(error: int, programs: list[Program], lines: list[str], log: str)
     program = next((program for program in programs if program.name == failed), None)
     what = f"load {program.label}" if program else "load the object"
     text = "\n".join(line for line in lines if "-- BEGIN PROG LOAD LOG --" not in line)
-    unresolved = kernel_functions.unresolved(programs, lines)
+    unresolved = functions.unresolved(programs, lines)
     if unresolved:
         return unresolved
-    refused = kernel_functions.not_attachable(program, log) if program else None
+    refused = functions.not_attachable(program, log) if program else None
     if refused:
         return refused
     if program and log.strip():
         verdict = _verdict(log)
         return Fault("verifier", what, verdict or os.strerror(error), errno=error, program=program.name, log=log)
-    needs = kinds.CAPABILITIES[program.kind] if program else ("BPF", "PERFMON")
+    needs = kinds.KINDS[program.kind].needs if program else ("BPF", "PERFMON")
     fault = from_errno("load", what, error, needs, program=failed, log=log.strip() or text)
     if fault.fields["kind"] == "permission" and program and program.kind in kinds.BY_FUNCTION and not missing(needs):
         fault.fields["hint"] = f"A VM with a distribution's kernel lets {program.kind} programs be: --on vm."

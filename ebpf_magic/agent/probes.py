@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from . import bpf, kernel_functions, kinds, perf, tracefs
+from . import bpf, kinds, tracefs
+from .attach import functions, perf
 from .libbpf import Library
 from .programs import load_empty
 
@@ -73,7 +74,7 @@ def attached(library: Library, kind: str, program_fd: int) -> Iterator[None]:
 
 def _attach(library: Library, kind: str, program_fd: int) -> int:
     """Descriptor that holds the program to its hook."""
-    if kind == "lsm" and "bpf" not in (kernel_functions.security_modules() or ["bpf"]):
+    if kind == "lsm" and "bpf" not in (functions.security_modules() or ["bpf"]):
         raise OSError(errno.EOPNOTSUPP, "bpf is not among the kernel's security modules: it would never be called")
     if kind == "iter":
         return _checked(library.bpf_link_create(program_fd, 0, kinds.TRACE_ITER, None))

@@ -55,7 +55,7 @@ def run(library: Library, fd: int, program: Program, ctx: bytes, data: bytes, re
             program=program.name,
         )
     if error:
-        fault = from_errno("load", what, error, kinds.CAPABILITIES[program.kind], program=program.name)
+        fault = from_errno("load", what, error, kinds.KINDS[program.kind].needs, program=program.name)
         if error == errnos.EINVAL:
             fault.fields["hint"] = (
                 "syscall programs take no data and no repeat, and a ctx as large as what they read; "

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from . import bpf, links, near
+from . import attach, bpf, kinds, near
+from .attach import Link
 from .fault import Fault
 from .objects import LoadedMap, LoadedObject, Program
 from .trace_log import TraceLog
@@ -29,22 +30,23 @@ class Session:
         self._max_cpu = max_cpu
         self._for_s = for_s
         self._deadline_ns: int | None = None
-        self._links: list[links.Link] = []
+        self._links: list[Link] = []
         self._missed: dict[str, int | None] = {}
         self._frozen: tuple[int, list[dict[str, Any]]] | None = None
         self._usage: collections.deque[tuple[int, int]] = collections.deque()
 
-    def attach(self, targets: dict[str, str]) -> list[links.Link]:
+    def attach(self, targets: dict[str, str]) -> list[Link]:
         """Attach every program that has something to be attached to; all or nothing."""
         if self.state != "loaded":
             raise Fault("usage", "attach the session", f"it is {self.state}")
-        made: list[links.Link] = []
+        context = attach.Context(self.object.library, {item.name: item for item in self.maps.values()})
+        made: list[Link] = []
         try:
             for program in self.object.programs:
-                if program.kind != "syscall":
-                    made.append(links.attach(self.object.library, program, targets.get(program.name)))
+                if kinds.KINDS[program.kind].attacher:
+                    made.append(attach.attach(context, program, targets.get(program.name)))
         except BaseException:
-            links.destroy(self.object.library, made)
+            attach.destroy(made)
             raise
         self._links = made
         self.state = "attached"
@@ -54,9 +56,9 @@ class Session:
             self._deadline_ns = now + int(self._for_s * 1e9)
         return made
 
-    def take_links(self) -> list[links.Link]:
+    def take_links(self) -> list[Link]:
         """Hand out the links for detaching, once."""
-        self._missed = links.missed(self.object.library, self._links) or self._missed
+        self._missed = attach.missed(self._links) or self._missed
         taken, self._links = self._links, []
         return taken
 
@@ -72,7 +74,7 @@ class Session:
 
     def detach(self, reason: str = "stop", message: str = "") -> None:
         """Take links and programs out of the kernel; the maps stay readable."""
-        links.destroy(self.object.library, self.take_links())
+        attach.destroy(self.take_links())
         self.freeze(reason, message)
 
     def close(self) -> None:
@@ -130,7 +132,7 @@ class Session:
 
     def _read_stats(self) -> tuple[int, list[dict[str, Any]]]:
         rows = []
-        missed = links.missed(self.object.library, self._links) or self._missed
+        missed = attach.missed(self._links) or self._missed
         for program in self.object.programs:
             info = bpf.prog_info(self.object.fd(program))
             before_it = missed.get(program.name, 0)
@@ -150,7 +152,6 @@ def detach_all(group: Iterable[Session], reason: str = "stop", message: str = ""
     """Detach several sessions at the price of one."""
     sessions = list(group)
     taken = [link for session in sessions for link in session.take_links()]
-    if sessions:
-        links.destroy(sessions[0].object.library, taken)
+    attach.destroy(taken)
     for session in sessions:
         session.freeze(reason, message)

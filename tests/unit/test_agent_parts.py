@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebpf_magic.agent import cpus, elf, kernel_functions, kinds, links, maps, near, objects, perf, trace_log
+from ebpf_magic.agent import cpus, elf, kinds, maps, near, objects, trace_log
+from ebpf_magic.agent.attach import Context, functions, perf, user
 from ebpf_magic.agent.fault import Fault
 from ebpf_magic.agent.maps import MapInfo
 
@@ -51,7 +52,7 @@ def test_perf_targets(target: str, sampling: perf.Sampling | None) -> None:
     ],
 )
 def test_uprobe_targets(target: str, parts: tuple[str | None, ...] | None) -> None:
-    match = links._UPROBE.fullmatch(target)
+    match = user._UPROBE.fullmatch(target)
     assert (match and (match["path"], match["symbol"], match["plus"], match["offset"])) == parts
 
 
@@ -70,7 +71,7 @@ def test_uprobe_targets(target: str, parts: tuple[str | None, ...] | None) -> No
     ],
 )
 def test_kprobe_targets(target: str, parts: tuple[str | None, ...] | None) -> None:
-    match = kernel_functions._KPROBE.fullmatch(target)
+    match = functions._KPROBE.fullmatch(target)
     assert (match and (match["symbol"], match["offset"])) == parts
 
 
@@ -87,9 +88,9 @@ def lsm_program() -> objects.Program:
 
 
 def test_an_lsm_program_that_the_kernel_would_never_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_functions, "security_modules", lambda: ["lockdown", "yama"])
+    monkeypatch.setattr(functions, "security_modules", lambda: ["lockdown", "yama"])
     with pytest.raises(Fault) as caught:
-        kernel_functions.by_function(None, lsm_program(), "file_open")  # refused before libbpf is asked
+        functions.by_function(Context(None, {}), lsm_program(), "file_open")  # refused before libbpf is asked
     assert "bpf is not among its security modules (lockdown, yama)" in caught.value.fields["why"]
     assert "lsm=lockdown,yama,bpf" in caught.value.fields["hint"]
 
@@ -102,10 +103,10 @@ def test_an_lsm_program_that_the_kernel_would_never_call(monkeypatch: pytest.Mon
     ],
 )
 def test_a_target_that_the_kernel_refuses_before_it_verifies(log: str, why: str) -> None:
-    fault = kernel_functions.not_attachable(lsm_program(), log)
+    fault = functions.not_attachable(lsm_program(), log)
     assert fault is not None
     assert (fault.fields["kind"], fault.fields["why"], fault.log) == ("attach", why, log)
-    assert kernel_functions.not_attachable(lsm_program(), "0: (b7) r0 = 0\nprocessed 10 insns\n") is None
+    assert functions.not_attachable(lsm_program(), "0: (b7) r0 = 0\nprocessed 10 insns\n") is None
 
 
 def test_trace_lines() -> None:
@@ -175,7 +176,7 @@ def test_a_damaged_elf_is_read_or_refused(data: st.DataObject) -> None:
 
 
 def test_functions_of_a_real_library() -> None:
-    path = links.resolve("libc.so.6")
+    path = user.resolve("libc.so.6")
     if path is None:
         pytest.skip("no libc.so.6 here")
     found = near.functions(path)
@@ -183,9 +184,9 @@ def test_functions_of_a_real_library() -> None:
     assert "malloc" in near.close("maloc", found)
     assert near.functions("/etc/passwd") == set()
     assert near.functions("/no/such/file") == set()
-    assert links.resolve("/no/such/file") is None
-    assert links.resolve("no-such-library.so.7") is None
-    assert links.resolve("sh") in ("/usr/bin/sh", "/bin/sh")
+    assert user.resolve("/no/such/file") is None
+    assert user.resolve("no-such-library.so.7") is None
+    assert user.resolve("sh") in ("/usr/bin/sh", "/bin/sh")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import ebpf_magic
 
 AGENT = Path(ebpf_magic.__file__).parent / "agent"
-FILES = sorted(AGENT.glob("*.py"))
+FILES = sorted(AGENT.rglob("*.py"))
 # Newer than 3.9, and not caught by the parser.
 TOO_NEW = {("int", "bit_count"), ("itertools", "pairwise"), ("itertools", "batched"), ("socket", "send_fds")}
 
@@ -26,10 +26,13 @@ def test_imports_only_the_standard_library_and_itself(path: Path) -> None:
         if isinstance(node, ast.Import):
             assert all(name.name.partition(".")[0] in sys.stdlib_module_names for name in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 1 or (
-                node.level == 0 and str(node.module).partition(".")[0] in sys.stdlib_module_names
-            )
-            assert node.level == 0 or (AGENT / f"{node.module or node.names[0].name}.py").exists()
+            if node.level == 0:
+                assert str(node.module).partition(".")[0] in sys.stdlib_module_names
+                continue
+            place = path.parents[node.level - 1]
+            assert place.is_relative_to(AGENT)
+            named = place.joinpath(*(node.module or node.names[0].name).split("."))
+            assert named.with_suffix(".py").exists() or (named / "__init__.py").exists()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)

@@ -18,8 +18,10 @@ _COLLECT_S = 30
 # Run by the guest's interpreter, here: it imports what the agent does, and writes the code of it all.
 _COLLECT = """
 import sys; sys.path.append(sys.argv[1])
-import ctypes, json, marshal
-import agent.__main__, agent.shell
+import ctypes, importlib, json, marshal, pkgutil
+import agent
+for module in pkgutil.walk_packages(agent.__path__, "agent."):
+    importlib.import_module(module.name)
 from agent.libbpf import PATHS
 try:
     ctypes.CDLL(PATHS[0])
@@ -96,7 +98,7 @@ def collect(python: str, package: Path) -> Bundle | None:
         None where the interpreter cannot run the agent: it lacks ctypes, or is not there.
     """
     try:
-        key = cache.digest(_COLLECT, _about(Path(python)), *map(_about, sorted((package / "agent").glob("*.py"))))
+        key = cache.digest(_COLLECT, _about(Path(python)), *map(_about, sorted((package / "agent").rglob("*.py"))))
     except OSError:
         return None
     made = cache.get("initramfs", key)

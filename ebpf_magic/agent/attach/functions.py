@@ -9,13 +9,13 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import kinds, libbpf, near, tracefs
-from .fault import Fault
-from .libbpf import Library
+from .. import kinds, libbpf, near, tracefs
+from ..fault import Fault
+from .handles import Context, Handle, KernelLink
 from .refused import refused
 
 if TYPE_CHECKING:
-    from .objects import Program
+    from ..objects import Program
 
 _ENOTSUPP = 524
 _KPROBE = re.compile(r"(?P<symbol>(?:[\w-]+:)?[A-Za-z_][\w.$]*)(?:\+(?P<offset>0x[0-9a-fA-F]+|\d+))?")
@@ -31,7 +31,7 @@ _PMU = "/sys/bus/event_source/devices/kprobe/type"
 _IN_A_VM = "A VM with a distribution's kernel has it: --on vm."
 
 
-def kprobe(library: Library, program: Program, target: str) -> list[int]:
+def kprobe(context: Context, program: Program, target: str) -> list[Handle]:
     """Attach a kprobe or kretprobe to ``FUNCTION`` or ``FUNCTION+OFFSET``; raises `Fault`."""
     match = _KPROBE.fullmatch(target)
     about: dict[str, Any] = {"program": program.name, "target": target}
@@ -45,18 +45,18 @@ def kprobe(library: Library, program: Program, target: str) -> list[int]:
     if not os.path.exists(_PMU) and not os.path.exists(f"{tracefs.tracing()}/kprobe_events"):
         raise Fault("attach", what, "this kernel is built without kprobes (CONFIG_KPROBE_EVENTS)", _IN_A_VM, **about)
     options = libbpf.KprobeOpts(sz=C.sizeof(libbpf.KprobeOpts), offset=offset, retprobe=is_return)
-    with library.printed() as lines:
-        pointer = library.bpf_program__attach_kprobe_opts(program.pointer, symbol.encode(), C.byref(options))
+    with context.library.printed() as lines:
+        pointer = context.library.bpf_program__attach_kprobe_opts(program.pointer, symbol.encode(), C.byref(options))
         number = C.get_errno()
     if pointer:
-        return [pointer]
+        return [KernelLink(context.library, pointer)]
     if number == errnos.ENOENT:
         names = near.close(symbol, near.kernel_functions())
         raise Fault("attach", what, "the kernel has no such function", near=names, errno=number, **about)
     raise refused(program, what, target, number, lines, _kprobe_reasons(offset))
 
 
-def by_function(library: Library, program: Program, target: str) -> list[int]:
+def by_function(context: Context, program: Program, target: str) -> list[Handle]:
     """Attach fentry, fexit, fmod_ret or lsm where its section says; raises `Fault`."""
     what = f"attach {program.kind} {target}"
     in_its_section(program, target)
@@ -71,11 +71,11 @@ def by_function(library: Library, program: Program, target: str) -> list[int]:
                 program=program.name,
                 target=target,
             )
-    with library.printed() as lines:
-        pointer = library.bpf_program__attach(program.pointer)
+    with context.library.printed() as lines:
+        pointer = context.library.bpf_program__attach(program.pointer)
         number = C.get_errno()
     if pointer:
-        return [pointer]
+        return [KernelLink(context.library, pointer)]
     without = "this kernel cannot attach programs to functions (CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS)"
     reasons = {
         errnos.EBUSY: "this function cannot be traced (notrace), or something else has patched its entry",

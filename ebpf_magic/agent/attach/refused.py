@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import kinds
-from .fault import Fault, from_errno
+from .. import kinds
+from ..fault import Fault, from_errno
 
 if TYPE_CHECKING:
-    from .objects import Program
+    from ..objects import Program
 
 
 def refused(program: Program, what: str, target: str, number: int, lines: list[str], reasons: dict[int, str]) -> Fault:
@@ -25,7 +25,7 @@ def refused(program: Program, what: str, target: str, number: int, lines: list[s
         "attach",
         what,
         number,
-        kinds.CAPABILITIES[program.kind],
+        kinds.KINDS[program.kind].needs,
         program=program.name,
         target=target,
         log="\n".join(lines),

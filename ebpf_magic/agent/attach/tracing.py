@@ -1,0 +1,137 @@
+"""Programs on what the kernel offers for tracing: tracepoints, raw and typed ones, and samples of a clock."""
+
+from __future__ import annotations
+
+import ctypes as C
+import errno as errnos
+import os
+import re
+from typing import TYPE_CHECKING
+
+from .. import cpus, kinds, near, tracefs
+from ..fault import Fault, from_errno
+from . import perf
+from .functions import in_its_section
+from .handles import Context, Handle, KernelLink, close_all
+from .refused import refused
+
+if TYPE_CHECKING:
+    from ..objects import Program
+
+_TRACEPOINT = re.compile(r"([\w-]+)[/:]([\w-]+)")
+
+
+def tracepoint(context: Context, program: Program, target: str) -> list[Handle]:
+    """Attach to the tracepoint ``CATEGORY/NAME``; raises `Fault`."""
+    match = _TRACEPOINT.fullmatch(target)
+    what = f"attach tracepoint {target}"
+    if match is None:
+        raise Fault("attach", what, "a tracepoint is written CATEGORY/NAME", program=program.name, target=target)
+    category, name = match.groups()
+    problem = tracefs.ensure_tracing()
+    root = tracefs.tracing()
+    if root is None:
+        raise _no_tracefs(program, what, target, problem)
+    if not os.path.isdir(f"{root}/events/{category}/{name}"):
+        raise Fault(
+            "attach",
+            what,
+            "no such tracepoint",
+            near=near.tracepoints(category, name),
+            program=program.name,
+            target=target,
+        )
+    with context.library.printed() as lines:
+        pointer = context.library.bpf_program__attach_tracepoint(program.pointer, category.encode(), name.encode())
+        if not pointer:
+            number = C.get_errno()
+            raise refused(
+                program,
+                what,
+                target,
+                number,
+                lines,
+                {
+                    errnos.EACCES: "the program reads beyond the end of the tracepoint's record",
+                    errnos.EINVAL: "the kernel refused it",
+                },
+            )
+    return [KernelLink(context.library, pointer)]
+
+
+def _no_tracefs(program: Program, what: str, target: str, problem: str) -> Fault:
+    mounting = () if tracefs.is_mounted("tracefs") else ("SYS_ADMIN",)
+    needs = (*kinds.KINDS["tracepoint"].needs, *mounting)
+    fault = from_errno("permission", what, errnos.EACCES, needs, program=program.name, target=target)
+    fault.fields["why"] = f"{problem or 'tracefs cannot be read'}; {fault.fields['why']}"
+    return fault
+
+
+def raw_tracepoint(context: Context, program: Program, target: str) -> list[Handle]:
+    """Attach to a raw tracepoint, by its bare name; raises `Fault`."""
+    return _checked_raw(
+        context, program, target, context.library.bpf_program__attach_raw_tracepoint(program.pointer, target.encode())
+    )
+
+
+def btf_tracepoint(context: Context, program: Program, target: str) -> list[Handle]:
+    """Attach to the typed tracepoint that the section names; raises `Fault`."""
+    in_its_section(program, target)
+    return _checked_raw(context, program, target, context.library.bpf_program__attach(program.pointer))
+
+
+def _checked_raw(context: Context, program: Program, target: str, pointer: int | None) -> list[Handle]:
+    if pointer:
+        return [KernelLink(context.library, pointer)]
+    number = C.get_errno()
+    what = f"attach {program.kind} {target}"
+    if number == errnos.ENOENT:
+        names = near.close(target, near.raw_tracepoint_names())
+        raise Fault("attach", what, "no such tracepoint", near=names, errno=number, program=program.name, target=target)
+    reasons = {errnos.EINVAL: "the program reads arguments that the tracepoint does not have"}
+    raise refused(program, what, target, number, [], reasons)
+
+
+def perf_event(context: Context, program: Program, target: str) -> list[Handle]:
+    """Run on samples: ``cpu-clock:99hz``, ``page-faults:1``; raises `Fault`."""
+    sampling = perf.parse(target)
+    what = f"attach perf_event {target}"
+    if sampling is None:
+        raise Fault(
+            "attach",
+            what,
+            "a perf event is written EVENT:FREQUENCYhz or EVENT:PERIOD",
+            f"For example --attach {program.name}=cpu-clock:99hz.",
+            program=program.name,
+            target=target,
+        )
+    if sampling.event not in perf.SOFTWARE:
+        raise Fault(
+            "attach",
+            what,
+            f"no such software event: {sampling.event}",
+            f"Events: {', '.join(perf.SOFTWARE)}.",
+            near=near.close(sampling.event, perf.SOFTWARE),
+            program=program.name,
+            target=target,
+        )
+    handles: list[Handle] = []
+    try:
+        for cpu in cpus.online():
+            handles.append(_perf_link(context, program, perf.open_event(sampling, -1, cpu)))
+    except OSError as error:
+        close_all(handles)
+        reasons = {
+            errnos.EINVAL: "the frequency is above kernel.perf_event_max_sample_rate, or the kernel refused the event"
+        }
+        raise refused(program, what, target, error.errno or 0, [], reasons) from None
+    return handles
+
+
+def _perf_link(context: Context, program: Program, fd: int) -> Handle:
+    pointer = context.library.bpf_program__attach_perf_event(program.pointer, fd)
+    if not pointer:
+        number = C.get_errno()
+        os.close(fd)
+        raise OSError(number, os.strerror(number))
+    return KernelLink(context.library, pointer)
