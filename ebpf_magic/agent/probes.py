@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from . import bpf, kinds, tracefs
+from . import bpf, kinds
 from .attach import functions, perf
 from .libbpf import Library
 from .programs import load_empty
@@ -91,21 +91,13 @@ def _attach(library: Library, kind: str, program_fd: int) -> int:
 
 def _event(kind: str) -> int:
     if kind == "tracepoint":
-        return perf.open_tracepoint(_tracepoint_id("syscalls/sys_enter_getppid"))
+        return perf.open_tracepoint("syscalls/sys_enter_getppid")
     if kind == "perf_event":
         return perf.open_event(perf.Sampling("cpu-clock", _SAMPLE_NS, False), 0, -1)
     if kind in ("kprobe", "kretprobe"):
         return perf.open_probe("kprobe", FUNCTION, 0, kind == "kretprobe", -1)
     path, offset = _getppid()
     return perf.open_probe("uprobe", path.encode(), offset, kind == "uretprobe", os.getpid())
-
-
-def _tracepoint_id(name: str) -> int:
-    root = tracefs.tracing()
-    if root is None:
-        raise OSError(errno.EACCES, "tracefs cannot be read")
-    with open(f"{root}/events/{name}/id") as text:
-        return int(text.read())
 
 
 def _getppid() -> tuple[str, int]:

@@ -99,6 +99,48 @@ def reload_rows(options: Options) -> Iterator[Row]:
     yield faster("the same", "bpftrace, process start to attached", 3, mine, statistics.median(of_bpftrace))
 
 
+# A session stopped
+
+SYSCALLS = "getpgid getsid getpriority getrlimit getitimer getgroups getresuid getresgid getcpu getrandom".split()
+STOPPED = """
+ARRAY(calls, u64);
+{programs}
+"""
+PROGRAM = """
+SEC("tracepoint/syscalls/sys_enter_{name}")
+int on_{name}(void *ctx) {{ COUNT(calls, 0); return 0; }}
+"""
+
+
+def stop_once(programs: int) -> float:
+    """Seconds that stopping a session with so many attached programs takes."""
+    cell = STOPPED.format(programs="".join(PROGRAM.format(name=name) for name in SYSCALLS[:programs]))
+    session = em.run(cell, name="stopped")
+    assert len(session.programs) == programs
+    began = time.perf_counter_ns()
+    session.stop()
+    return (time.perf_counter_ns() - began) / 1e9
+
+
+def stop_rows(options: Options) -> Iterator[Row]:
+    ten, one = [], []
+    for programs in (10, 1):
+        stop_once(programs)  # compiled and calibrated once
+    for _ in range(options.repeats):
+        ten.append(stop_once(10))
+        one.append(stop_once(1))
+    mine, other = statistics.median(ten), statistics.median(one)
+    yield Row(
+        "10 programs attached, session stopped",
+        "one program",
+        "at most 2 times its time",
+        milliseconds(mine),
+        milliseconds(other),
+        f"{mine / other:.2f} x",
+        mine <= 2 * other,
+    )
+
+
 # Maps to DataFrames: the least of several times on both sides, as the work is the same each time.
 
 
@@ -327,6 +369,7 @@ def vm_map_row(options: Options) -> Row:
 
 ALL = {
     "reload": reload_rows,
+    "stop": stop_rows,
     "items": items_rows,
     "batch": batch_rows,
     "load": load_rows,

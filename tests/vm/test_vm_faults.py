@@ -18,6 +18,7 @@ from test_vm_host import CELL, qemu_of, told, wanted
 
 import ebpf_magic
 from ebpf_magic import kernels
+from ebpf_magic.agent.attach.user import resolve
 from ebpf_magic.errors import AgentError, AgentTimeoutError, EbpfMagicError, NoHostError
 from ebpf_magic.hosts import registry
 from ebpf_magic.hosts.guest import shares
@@ -182,8 +183,9 @@ def copy_tree(tree: Path, python: str, library: Path) -> None:
     """The least that an agent and a shell need: an interpreter, its library, what they are linked to."""
     wanted = {python, "/bin/sh", "/bin/cat", "/bin/sleep"}
     native = [str(path) for path in (library / "lib-dynload").glob("*.so")]
-    libbpf = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=True).stdout
-    wanted |= {line.split()[-1] for line in libbpf.splitlines() if "libbpf.so.1 " in line}
+    libbpf = resolve("libbpf.so.1")
+    assert libbpf
+    wanted.add(libbpf)
     linked = subprocess.run(["ldd", *wanted, *native], capture_output=True, text=True, check=False).stdout
     wanted |= {
         word for line in linked.splitlines() for word in line.split() if word.startswith("/") and ":" not in word

@@ -47,5 +47,5 @@ def missed(group: Iterable[Link]) -> dict[str, int | None]:
 
 
 def destroy(group: Iterable[Link]) -> None:
-    """Take links out of the kernel."""
+    """Take links out of the kernel; when it returns, none of their programs runs."""
     close_all([handle for link in group for handle in link.handles])

@@ -10,6 +10,8 @@ import platform
 import re
 from typing import NamedTuple
 
+from .. import tracefs
+
 SOFTWARE = {
     "cpu-clock": 0,
     "task-clock": 1,
@@ -71,9 +73,14 @@ def open_event(sampling: Sampling, pid: int, cpu: int) -> int:
     return _open(attr, pid, cpu, sampling.event)
 
 
-def open_tracepoint(number: int) -> int:
-    """Descriptor of an event for the tracepoint of that id; raises OSError."""
-    return _open(_Attr(type=_TYPE_TRACEPOINT, config=number, sample=1), -1, 0, "tracepoint")
+def open_tracepoint(name: str) -> int:
+    """Descriptor of an event for the tracepoint ``CATEGORY/NAME``; raises OSError."""
+    root = tracefs.tracing()
+    if root is None:
+        raise OSError(errno.EACCES, "tracefs cannot be read")
+    with open(f"{root}/events/{name}/id") as text:
+        number = int(text.read())
+    return _open(_Attr(type=_TYPE_TRACEPOINT, config=number, sample=1), -1, 0, f"tracepoint {name}")
 
 
 def open_probe(kind: str, name: bytes, offset: int, is_return: bool, pid: int) -> int:

@@ -12,7 +12,7 @@ from .. import cpus, kinds, near, tracefs
 from ..fault import Fault, from_errno
 from . import perf
 from .functions import in_its_section
-from .handles import Context, Handle, KernelLink, close_all
+from .handles import Context, EventLink, Handle, KernelLink, close_all
 from .refused import refused
 
 if TYPE_CHECKING:
@@ -42,21 +42,14 @@ def tracepoint(context: Context, program: Program, target: str) -> list[Handle]:
             target=target,
         )
     with context.library.printed() as lines:
-        pointer = context.library.bpf_program__attach_tracepoint(program.pointer, category.encode(), name.encode())
-        if not pointer:
-            number = C.get_errno()
-            raise refused(
-                program,
-                what,
-                target,
-                number,
-                lines,
-                {
-                    errnos.EACCES: "the program reads beyond the end of the tracepoint's record",
-                    errnos.EINVAL: "the kernel refused it",
-                },
-            )
-    return [KernelLink(context.library, pointer)]
+        try:
+            return [EventLink(context.library, program.pointer, perf.open_tracepoint(f"{category}/{name}"))]
+        except OSError as error:
+            reasons = {
+                errnos.EACCES: "the program reads beyond the end of the tracepoint's record",
+                errnos.EINVAL: "the kernel refused it",
+            }
+            raise refused(program, what, target, error.errno or 0, lines, reasons) from None
 
 
 def _no_tracefs(program: Program, what: str, target: str, problem: str) -> Fault:
@@ -118,7 +111,7 @@ def perf_event(context: Context, program: Program, target: str) -> list[Handle]:
     handles: list[Handle] = []
     try:
         for cpu in cpus.online():
-            handles.append(_perf_link(context, program, perf.open_event(sampling, -1, cpu)))
+            handles.append(EventLink(context.library, program.pointer, perf.open_event(sampling, -1, cpu)))
     except OSError as error:
         close_all(handles)
         reasons = {
@@ -126,12 +119,3 @@ def perf_event(context: Context, program: Program, target: str) -> list[Handle]:
         }
         raise refused(program, what, target, error.errno or 0, [], reasons) from None
     return handles
-
-
-def _perf_link(context: Context, program: Program, fd: int) -> Handle:
-    pointer = context.library.bpf_program__attach_perf_event(program.pointer, fd)
-    if not pointer:
-        number = C.get_errno()
-        os.close(fd)
-        raise OSError(number, os.strerror(number))
-    return KernelLink(context.library, pointer)
