@@ -415,5 +415,7 @@ def _missed_counters(btf: Btf) -> dict[str, tuple[str, int]]:
     """Map name -> (data section, byte offset) of the counters that the short macros keep beside each map."""
     section, suffix = ".data.em", "__missed"
     return {
-        name[: -len(suffix)]: (section, offset) for name, offset, _ in btf.variables(section) if name.endswith(suffix)
+        variable.name[: -len(suffix)]: (section, variable.offset)
+        for variable in btf.variables(section)
+        if variable.name.endswith(suffix)
     }

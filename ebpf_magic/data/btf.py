@@ -11,17 +11,31 @@ Source: Documentation/bpf/btf.rst of the kernel.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from ebpf_magic.data.elf import BtfError, Elf, string
-from ebpf_magic.data.kinds import ARRAY, DATASEC, DECL_TAG, ENUM, ENUM64, FUNC_PROTO, INT, MODIFIERS, STRUCT, UNION, VAR
-from ebpf_magic.data.layout import Column, Layout, layout_of
-from ebpf_magic.data.spec import MapSpec, read_map_specs, read_variables
+from ebpf_magic.data.kinds import (
+    ARRAY,
+    DATASEC,
+    DECL_TAG,
+    ENUM,
+    ENUM64,
+    FUNC_PROTO,
+    INT,
+    MODIFIERS,
+    STRUCT,
+    TYPEDEF,
+    UNION,
+    VAR,
+)
+from ebpf_magic.data.layout import MAX_ELEMENTS, Column, Layout, layout_of
+from ebpf_magic.data.spec import MapSpec, Variable, read_map_specs, read_variables
 
-__all__ = ["Btf", "BtfError", "Column", "Layout", "LineInfo", "MapSpec", "Member", "Type"]
+__all__ = ["Btf", "BtfError", "Column", "Layout", "LineInfo", "MapSpec", "Member", "Type", "Variable"]
 
 _MAGIC = 0xEB9F
 _HEADER = struct.Struct("<HBBIIIII")
@@ -30,6 +44,8 @@ _EXT_HEADER = struct.Struct("<HBBIIIII")
 _FIXED_WORDS = {INT: 1, ARRAY: 3, VAR: 1, DECL_TAG: 1}
 _WORDS_EACH = {STRUCT: 3, UNION: 3, ENUM: 2, FUNC_PROTO: 2, DATASEC: 3, ENUM64: 3}
 _MAX_CHAIN = 64
+_WHOLE = 0xFFFFFFFF  # a declaration tag's component when it stands on no member
+_SHOW = "ebpf_magic.show:"
 
 
 class Type(NamedTuple):
@@ -87,7 +103,7 @@ class Btf:
         self._words = np.asarray(np.frombuffer(types, "<u4"), np.uint32).data
         self._starts, self.sections, self._tag_ids = _index(self._words)
         self._types = {0: Type(0, "void", 0, False, 0, 0)}
-        self._layouts: dict[int, Layout] = {}
+        self._layouts: dict[tuple[int, int], Layout | None] = {}
 
     @classmethod
     def from_elf(cls, elf: bytes) -> Btf:
@@ -139,10 +155,10 @@ class Btf:
         """Return an array's element type id and its number of elements."""
         return self._words[of.at], self._words[of.at + 2]
 
-    def integer(self, of: Type) -> tuple[int, int]:
-        """Return an integer's encoding (1 signed, 2 char, 4 bool) and its bits, counted from its lowest."""
+    def integer(self, of: Type) -> tuple[int, int, int]:
+        """Return an integer's encoding (1 signed, 2 char, 4 bool), the bit it begins at (in old BTF), and its width."""
         word = self._words[of.at]
-        return (word >> 24) & 15, (word & 0xFF) + ((word >> 16) & 0xFF)
+        return (word >> 24) & 15, (word >> 16) & 0xFF, word & 0xFF
 
     def enumerators(self, of: Type) -> dict[int, str]:
         """Return the names of an enum or enum64 by value; of two names for one value the first."""
@@ -173,23 +189,57 @@ class Btf:
         tags: dict[int, list[str]] = {}
         for type_id in self._tag_ids:
             tag = self.type(type_id)
-            if self._words[tag.at] == 0xFFFFFFFF:
+            if self._words[tag.at] == _WHOLE:
                 tags.setdefault(tag.ref, []).append(tag.name)
         return tags
 
-    def layout(self, type_id: int) -> Layout:
-        """Return how a value of that type lies in memory, and the columns it becomes."""
-        if type_id not in self._layouts:
-            self._layouts[type_id] = layout_of(self, type_id)
-        return self._layouts[type_id]
+    @cached_property
+    def member_shows(self) -> dict[tuple[int, int], str]:
+        """The forms that tags on members ask for, by the `at` of the struct or union and the number of the member."""
+        shows = {}
+        for type_id in self._tag_ids:
+            tag = self.type(type_id)
+            if self._words[tag.at] != _WHOLE and tag.name.startswith(_SHOW):
+                shows[self.type(tag.ref).at, self._words[tag.at]] = tag.name[len(_SHOW) :]
+        return shows
+
+    def typedefs(self, type_id: int) -> tuple[list[str], str]:
+        """Return the typedefs a type goes through, by name, and the form that a tag on one of them asks for."""
+        names, show = [], ""
+        for _ in range(_MAX_CHAIN):
+            found = self.type(type_id)
+            if found.kind not in MODIFIERS:
+                break
+            if found.kind == TYPEDEF:
+                names.append(found.name)
+                tags = (tag[len(_SHOW) :] for tag in self.tags.get(type_id, ()) if tag.startswith(_SHOW))
+                show = show or next(tags, "")
+            type_id = found.ref
+        return names, show
+
+    def layout(
+        self, type_id: int, shows: Mapping[str, str] | None = None, max_elements: int = MAX_ELEMENTS
+    ) -> Layout | None:
+        """Return how a value of that type lies in memory, and the columns it becomes; see `layout_of`."""
+        if shows:
+            return layout_of(self, type_id, shows, max_elements)
+        key = type_id, max_elements
+        if key not in self._layouts:
+            self._layouts[key] = layout_of(self, type_id, None, max_elements)
+        return self._layouts[key]
 
     def map_specs(self) -> dict[str, MapSpec]:
         """Return the maps the object declares in `.maps`, by name."""
         return read_map_specs(self)
 
-    def variables(self, section: str) -> list[tuple[str, int, Layout]]:
-        """Return the variables of a data section such as `.data`, in order: name, offset in bytes, layout."""
+    def variables(self, section: str) -> list[Variable]:
+        """Return the variables of a data section such as `.data`, in the order in which they lie there."""
         return read_variables(self, section)
+
+    @property
+    def data_sections(self) -> list[str]:
+        """The names of the sections that hold variables, such as `.data` and `.bss`, and of those that hold others."""
+        return [self.type(section_id).name for section_id in self.sections]
 
     def line_info(self, section: str) -> list[LineInfo]:
         """Return the source lines of a program section's instructions, in their order; empty when there are none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
@@ -9,10 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ebpf_magic.data.forms import FORMS, Names
 from ebpf_magic.data.layout import Column
 from ebpf_magic.errors import UsageError
 
 Array = npt.NDArray[Any]
+
+_ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")
 
 
 class Rows(NamedTuple):
@@ -50,7 +54,7 @@ def to_raw(rows: Rows, column: Column, dtype: np.dtype[Any], values: Any) -> Arr
     column : Column
         What the values are.
     dtype : numpy.dtype
-        How they lie in memory.
+        What they become, as `Layout.dtype_of` says; of floats, how they lie in memory.
     values : Series or Index
         The values.
 
@@ -59,16 +63,25 @@ def to_raw(rows: Rows, column: Column, dtype: np.dtype[Any], values: Any) -> Arr
     UsageError
         When a value is missing, of another kind, or out of range.
     """
+    limits = column.bits.limits if column.bits else None
+    if column.show and FORMS[column.show].parse:
+        names = column.enum or {}
+        return _by_distinct(rows, dtype, values, lambda value: _form(value, column.show, names, dtype))
     if column.kind == "char":
         return _by_distinct(rows, dtype, values, lambda value: _text(value, dtype.itemsize))
     if column.kind == "bytes":
         return _by_distinct(rows, dtype, values, lambda value: _bytes(value, dtype.itemsize))
     if column.kind == "enum":
         numbers = {name: number for number, name in (column.enum or {}).items()}
-        return _by_distinct(rows, dtype, values, lambda value: _enum(value, numbers, dtype))
+        return _by_distinct(rows, dtype, values, lambda value: _enum(value, numbers, limits or _limits(dtype)))
     if column.kind == "float":
         return _floats(rows, dtype, values)
-    return _ints(rows, dtype, values, (0, 1) if column.kind == "bool" else None)
+    return _ints(rows, dtype, values, (0, 1) if column.kind == "bool" else limits or _limits(dtype))
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
+    found = np.iinfo(dtype)
+    return int(found.min), int(found.max)
 
 
 def _by_distinct(rows: Rows, dtype: np.dtype[Any], values: Any, convert: Callable[[Any], Any]) -> Array:
@@ -89,6 +102,10 @@ def _text(value: Any, size: int) -> bytes:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not text")
     raw = value.encode()
+    # A byte that is not UTF-8 is shown as \xNN, and taken back where it would be shown so.
+    plain = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), raw)
+    if plain != raw and plain.decode("utf-8", "backslashreplace") == value:
+        raw = plain
     if "\0" in value:
         raise ValueError(f"{value!r} has a NUL in it")
     if len(raw) > size:
@@ -102,7 +119,21 @@ def _bytes(value: Any, size: int) -> bytes:
     return value
 
 
-def _enum(value: Any, numbers: dict[str, int], dtype: np.dtype[Any]) -> int:
+def _form(value: Any, show: str, names: Names, dtype: np.dtype[Any]) -> Any:
+    """Take back what is shown in a form: bytes, or a number within its type."""
+    parse = FORMS[show].parse
+    assert parse is not None
+    found = parse(value, names)
+    return found if isinstance(found, bytes) else _within(found, _limits(dtype))
+
+
+def _within(number: int, limits: tuple[int, int]) -> int:
+    if not limits[0] <= number <= limits[1]:
+        raise ValueError(f"{number} is not from {limits[0]} to {limits[1]}")
+    return number
+
+
+def _enum(value: Any, numbers: dict[str, int], limits: tuple[int, int]) -> int:
     number = numbers.get(value) if isinstance(value, str) else value
     if number is None:
         try:
@@ -111,9 +142,8 @@ def _enum(value: Any, numbers: dict[str, int], dtype: np.dtype[Any]) -> int:
             raise ValueError(f"{value!r} is none of {', '.join(numbers)}") from None
     if not isinstance(number, (int, np.integer)):
         raise ValueError(f"{value!r} is none of {', '.join(numbers)}")
-    limits = np.iinfo(dtype)
-    if not limits.min <= number <= limits.max:
-        raise ValueError(f"{value!r} is not from {limits.min} to {limits.max}")
+    if not limits[0] <= number <= limits[1]:
+        raise ValueError(f"{value!r} is not from {limits[0]} to {limits[1]}")
     return int(number)
 
 
@@ -132,9 +162,11 @@ def _floats(rows: Rows, dtype: np.dtype[Any], values: Any) -> Array:
     return wide.astype(dtype)
 
 
-def _ints(rows: Rows, dtype: np.dtype[Any], values: Any, limits: tuple[int, int] | None) -> Array:
-    low, high = limits or (np.iinfo(dtype).min, np.iinfo(dtype).max)
+def _ints(rows: Rows, dtype: np.dtype[Any], values: Any, limits: tuple[int, int]) -> Array:
+    low, high = limits
     found = np.asarray(values)
+    if dtype.kind == "O" and found.dtype.kind in "iub":  # NumPy does not compare with numbers beyond its own
+        found = found.astype(object)
     kind = found.dtype.kind
     if kind == "f":
         wrong = ~np.isfinite(found) | (found != np.floor(found))

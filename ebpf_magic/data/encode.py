@@ -5,7 +5,7 @@ Either the whole frame can be written or nothing is: every value is checked befo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ebpf_magic.data.cells import Rows, row_label, to_raw
-from ebpf_magic.data.layout import Layout, bytes_layout, label
+from ebpf_magic.data.layout import Column, Layout, bytes_layout, label
+from ebpf_magic.data.levels import values as values_of
 from ebpf_magic.data.spec import MapSpec
 from ebpf_magic.errors import NoSuchNameError, UsageError
 
@@ -58,16 +59,17 @@ def encode(spec: MapSpec | None, type: str, frame: pd.DataFrame, possible_cpus: 
     index, cpu = _split_cpu(spec, type, frame.index)
     keys = _pack_keys(what, spec, index)
     value_layout = _layout(spec.value if spec else None, frame.get("value"))
-    value_layout.check(name, "value")
     values = _pack_values(what, value_layout, frame)
     first, group = _distinct(what, keys, frame.index, cpu)
     if type not in PER_CPU:
         return keys.tobytes(), values.tobytes(), len(keys)
     stride = -(-value_layout.dtype.itemsize // 8) * 8
     buffer = np.zeros(len(first) * possible_cpus * stride, np.uint8)
-    cells = np.ndarray((len(first), possible_cpus), value_layout.dtype, buffer, 0, (possible_cpus * stride, stride))
+    # As bytes: field by field, what lies between the fields and in unions would be copied as NumPy sees fit.
+    plain = np.dtype(f"V{value_layout.dtype.itemsize}")
+    cells = np.ndarray((len(first), possible_cpus), plain, buffer, 0, (possible_cpus * stride, stride))
     where = np.zeros(len(keys), np.intp) if cpu is None else _cpus(what, frame.index, cpu, group, possible_cpus)
-    cells[group, where] = values
+    cells[group, where] = values.view(plain)
     return keys[first].tobytes(), buffer.tobytes(), len(first)
 
 
@@ -137,7 +139,6 @@ def _layout(layout: Layout | None, column: Any) -> Layout:
 
 def _pack_keys(what: str, spec: MapSpec | None, index: pd.Index[Any]) -> Array:
     layout = _layout(spec.key if spec else None, index)
-    layout.check(spec.name if spec else "", "key")
     names = [label(column, "key") for column in layout.columns]
     if index.nlevels != len(names):
         raise UsageError(
@@ -146,40 +147,105 @@ def _pack_keys(what: str, spec: MapSpec | None, index: pd.Index[Any]) -> Array:
     named = [name for name in index.names if name is not None]
     if named and sorted(map(str, named)) != sorted(names):
         raise UsageError(what, f"its key is {', '.join(names)}; the index is named {', '.join(map(str, index.names))}")
-    packed = np.zeros(len(index), layout.dtype)
+    parts = {}
     for number, column in enumerate(layout.columns):
         at = index.names.index(names[number]) if named else number
         rows = Rows(what, names[number], index, are_keys=True)
-        _field(packed, column.path)[...] = _level(rows, column, index, at, layout)
-    return packed
-
-
-def _level(rows: Rows, column: Any, index: pd.Index[Any], at: int, layout: Layout) -> Array:
-    dtype = layout.dtype[column.path] if column.path else layout.dtype
-    return to_raw(rows, column, dtype, index.get_level_values(at))
+        parts[column.name] = (rows, index.get_level_values(at))
+    return pack(layout, parts, len(index))
 
 
 def _pack_values(what: str, layout: Layout, frame: pd.DataFrame) -> Array:
-    names = [label(column, "value") for column in layout.columns]
-    for name in names:
-        if name not in frame.columns:
-            has = ", ".join(map(str, frame.columns))
-            raise NoSuchNameError(what, f"the frame has no column {name!r}", f"It has: {has}.")
+    names = {label(column, "value"): column for column in layout.columns}
+    if missing := _missing(layout, {column.name for name, column in names.items() if name in frame.columns}):
+        has = ", ".join(map(str, frame.columns))
+        raise NoSuchNameError(what, f"the frame has no column {label(missing[0], 'value')!r}", f"It has: {has}.")
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise UsageError(what, f"column {twice!r} stands twice in the frame")
     for name in frame.columns:
         if name not in names:
             raise UsageError(what, f"the map has no field for column {name!r}", f"It has: {', '.join(names)}.")
-    packed = np.zeros(len(frame), layout.dtype)
-    for name, column in zip(names, layout.columns, strict=True):
-        dtype = layout.dtype[column.path] if column.path else layout.dtype
-        _field(packed, column.path)[...] = to_raw(Rows(what, name, frame.index), column, dtype, frame[name])
+    parts = {
+        column.name: (Rows(what, name, frame.index), frame[name])
+        for name, column in names.items()
+        if name in frame.columns
+    }
+    return pack(layout, parts, len(frame))
+
+
+def pack(layout: Layout, parts: Mapping[str, tuple[Rows, Any]], count: int) -> Array:
+    """Pack columns into rows; what has no column stays zero.
+
+    Parameters
+    ----------
+    layout : Layout
+        How the rows lie in memory.
+    parts : mapping
+        A column's name in the layout -> its place in error messages, and its values.
+    count : int
+        The number of rows.
+
+    Raises
+    ------
+    UsageError
+        When a value does not fit, or the members of a union say different things.
+    """
+    packed = np.zeros(count, layout.dtype)
+    columns = [column for column in layout.columns if column.name in parts]
+    written = [
+        to_raw(parts[column.name][0], column, _stored(layout, column), parts[column.name][1]) for column in columns
+    ]
+    # What shows less than all of its bits goes first, so that in a union the others have the last word.
+    for partial in (True, False):
+        for column, raw in zip(columns, written, strict=True):
+            if partial == (column.kind in ("char", "float", "bool")):
+                layout.put(packed, column, raw)
+    for column, raw in zip(columns, written, strict=True):
+        if column.unions:
+            _check_agreement(layout, packed, column, parts[column.name][0], raw)
     return packed
 
 
-def _field(packed: Array, path: str) -> Array:
-    return packed[path] if path else packed
+def _stored(layout: Layout, column: Column) -> np.dtype[Any]:
+    """Return the dtype of a column's values before they are packed: floats as they lie, so that none is too large."""
+    if column.kind == "float":
+        return layout.dtype[column.path] if column.path else layout.dtype
+    return layout.dtype_of(column)
+
+
+def _check_agreement(layout: Layout, packed: Array, column: Column, rows: Rows, raw: Array) -> None:
+    """Hold a union's member to what its bytes are now that the others are written too."""
+    now = to_raw(rows, column, raw.dtype, values_of(column, layout.take(packed, column)))
+    # As bytes: a NaN is not equal to itself.
+    differs = now != raw if raw.dtype == object else (_bytes_of(now) != _bytes_of(raw)).any(axis=1)
+    if differs.any():
+        union = column.unions[-1][0] or "it"
+        rows.refuse(
+            int(np.flatnonzero(differs)[0]),
+            f"the members of the union ({union}) say different things; leave out the columns that are not meant",
+        )
+
+
+def _bytes_of(raw: Array) -> Array:
+    return np.ascontiguousarray(raw).view(np.uint8).reshape(len(raw), raw.dtype.itemsize)
+
+
+def _missing(layout: Layout, given: Set[str]) -> list[Column]:
+    """Return the columns that are needed and not given: of a union, one whole member is enough."""
+
+    def excused(column: Column, depth: int) -> bool:
+        for level, (union, member) in enumerate(column.unions[depth:], depth):
+            others: dict[str, list[Column]] = {}
+            for other in layout.columns:
+                if other.unions[:level] == column.unions[:level] and other.unions[level : level + 1]:
+                    if other.unions[level][0] == union and other.unions[level][1] != member:
+                        others.setdefault(other.unions[level][1], []).append(other)
+            if any(all(each.name in given or excused(each, level + 1) for each in whole) for whole in others.values()):
+                return True
+        return False
+
+    return [column for column in layout.columns if column.name not in given and not excused(column, 0)]
 
 
 def _distinct(what: str, keys: Array, index: pd.Index[Any], cpu: Array | None) -> tuple[Array, Array]:

@@ -246,7 +246,7 @@ class _Rows:
         self.bucket = raw["bucket"].astype(np.intp)
         if (self.bucket >= BUCKETS).any():
             raise MapError(f"read map {spec.name}", f"it has a bucket above {BUCKETS - 1}")
-        parts = [levels.level(column, raw[column.path]) for column in columns]
+        parts = [levels.level(column, layout.take(raw, column)) for column in columns]
         self.levels = [part[0] for part in parts]
         self.codes = [part[1] for part in parts]
         self.names = [label(column, "key") for column in columns]
@@ -274,7 +274,6 @@ def _by_columns(spec: MapSpec) -> tuple[Layout, list[Column]]:
     layout = spec.key
     if layout is None or layout.dtype.names is None or "bucket" not in layout.dtype.names:
         raise UsageError(f"read map {spec.name}", "its key is not a struct of key and bucket")
-    layout.check(spec.name, "key")
     return layout, [
         replace(column, name=column.name.removeprefix("key").removeprefix("."))
         for column in layout.columns

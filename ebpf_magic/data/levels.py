@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ebpf_magic.data.forms import FORMS
 from ebpf_magic.data.layout import Column
 
 Array = npt.NDArray[Any]
@@ -29,8 +30,12 @@ def level(column: Column, raw: Array) -> tuple[pd.Index[Any], Codes]:
     column : Column
         What the values are.
     raw : numpy.ndarray
-        One value a row, as they lie in memory; may be strided.
+        One value a row, as `Layout.take` gives them; may be strided.
     """
+    if column.show and FORMS[column.show].texts:
+        texts, codes = _shown(column, raw)
+        order, distinct = pd.factorize(np.array(texts, object), sort=True)
+        return pd.Index(distinct, dtype="str"), order[codes]
     if column.kind == "char":
         texts, codes = texts_of(raw)
         return pd.Index(texts, dtype="str"), codes
@@ -42,7 +47,7 @@ def level(column: Column, raw: Array) -> tuple[pd.Index[Any], Codes]:
     if column.kind == "bytes":
         codes, distinct = pd.factorize(bytes_objects(raw), sort=True)
         return pd.Index(distinct), codes
-    if column.kind == "float":
+    if column.kind == "float" or raw.dtype == object:
         codes, distinct = pd.factorize(raw, sort=True)
         return pd.Index(distinct), codes
     distinct, codes = distinct_ints(np.ascontiguousarray(raw))
@@ -57,6 +62,9 @@ def multi_index(levels: list[pd.Index[Any]], codes: list[Any], names: list[Any])
 
 def values(column: Column, raw: Array) -> Any:
     """Return a column's values as a DataFrame or an Index takes them; numbers keep their dtype."""
+    if column.show and FORMS[column.show].texts:
+        texts, codes = _shown(column, raw)
+        return pd.array(texts, dtype="str").take(codes)
     if column.kind == "char":
         texts, codes = texts_of(raw)
         return pd.array(texts, dtype="str").take(codes)
@@ -76,6 +84,20 @@ def bytes_objects(raw: Array) -> Array:
     found = np.empty(len(raw), object)
     found[:] = np.ascontiguousarray(raw).tolist()
     return found
+
+
+def _shown(column: Column, raw: Array) -> tuple[list[str], Codes]:
+    """Return the texts of the distinct values of a column that has a form, and each row's position among them."""
+    form = FORMS[column.show]
+    distinct: list[Any]
+    if form.order == "bytes":
+        words, codes = distinct_bytes(raw)
+        distinct = [row.tobytes() for row in words[:, : raw.dtype.itemsize]]
+    else:
+        numbers, codes = distinct_ints(np.ascontiguousarray(raw))
+        distinct = numbers.tolist()
+    assert form.texts is not None
+    return form.texts(distinct, column.enum or {}), codes
 
 
 def distinct_ints(numbers: Array) -> tuple[Array, Codes]:
@@ -110,33 +132,40 @@ def texts_of(raw: Array) -> tuple[list[str], Codes]:
     A text ends at its first NUL; bytes that are not UTF-8 stand as ``\xNN``. The bytes are compared as
     big-endian words, and each distinct text is decoded once.
     """
-    codes = np.zeros(len(raw), np.intp)
     if not len(raw):
-        return [], codes
-    words = _words(raw)
-    distinct = 1
-    for word in words.T:
-        found, part = distinct_ints(np.ascontiguousarray(word))
-        if len(found) > 1:
-            codes = part if distinct == 1 else distinct_ints(codes * len(found) + part)[1]
-            distinct = int(codes.max()) + 1
-    rows = np.empty(distinct, np.intp)
-    rows[codes] = np.arange(len(raw))
-    texts, may_repeat = decode(words[rows].astype(">u8").view(np.uint8).reshape(distinct, -1))
+        return [], np.zeros(0, np.intp)
+    rows, codes = distinct_bytes(raw)
+    texts, may_repeat = decode(rows)
     if may_repeat and len(set(texts)) < len(texts):
         first, unique = pd.factorize(np.array(texts, object), sort=True)
         return list(unique), first[codes]
     return texts, codes
 
 
+def distinct_bytes(raw: Array) -> tuple[npt.NDArray[np.uint8], Codes]:
+    """Return the distinct values of a column of raw bytes, sorted, and each row's position among them.
+
+    The values are rows of bytes, filled up with NUL to a multiple of eight; they are compared as big-endian words.
+    """
+    words = _words(raw)
+    codes = np.zeros(len(raw), np.intp)
+    distinct = min(len(raw), 1)
+    for word in words.T if distinct else ():
+        found, part = distinct_ints(np.ascontiguousarray(word))
+        if len(found) > 1:
+            codes = part if distinct == 1 else distinct_ints(codes * len(found) + part)[1]
+            distinct = int(codes.max()) + 1
+    rows = np.empty(distinct, np.intp)
+    rows[codes] = np.arange(len(raw))
+    return words[rows].astype(">u8").view(np.uint8), codes
+
+
 def _words(raw: Array) -> npt.NDArray[np.uint64]:
     """Return each row's bytes as big-endian 8-byte words, filled up with NUL, so that words compare as the bytes do."""
     size = raw.dtype.itemsize
-    filled = -(-size // 8) * 8
-    rows = np.ascontiguousarray(raw)
-    if filled != size:
-        rows = rows.astype(f"S{filled}")
-    return rows.view(">u8").reshape(len(raw), filled // 8).astype(np.uint64)
+    filled = np.zeros((len(raw), -(-size // 8) * 8), np.uint8)
+    filled[:, :size] = np.ascontiguousarray(raw).view(np.uint8).reshape(len(raw), size)
+    return filled.view(">u8").astype(np.uint64)
 
 
 def decode(rows: npt.NDArray[np.uint8]) -> tuple[list[str], bool]:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ebpf_magic.data import levels
+from ebpf_magic.data import levels, wide
 from ebpf_magic.data.encode import PER_CPU, encode, encode_keys
 from ebpf_magic.data.layout import Column, Layout, bytes_layout, label
 from ebpf_magic.data.rates import Rates
@@ -20,7 +20,6 @@ __all__ = ["PER_CPU", "Rates", "encode", "encode_keys", "map_frame", "value_stri
 Array = npt.NDArray[Any]
 Buffer = Any  # bytes, memoryview, mmap: whatever NumPy can look into
 
-_NUMERIC = ("int", "float", "bool")
 _FEW_CPUS = 8
 
 
@@ -55,15 +54,15 @@ def map_frame(
     -------
     pandas.DataFrame
         Index: "key", or a level for each field of a struct. Columns: "value", or one for each field of a struct
-        (``outer.inner``, ``array[0]``). Numbers keep their dtype; `char[]` is text, an enum a categorical whose
-        unknown values are their numbers. Summed over CPUs, integers become int64 or uint64 (and wrap as the
-        kernel's do), bool is true if it is on any CPU; text, enums, pointers and bytes are those of the first
-        CPU where they are not zero.
+        (``outer.inner``, ``array[0]``; the members of a union side by side). Numbers keep their dtype, those of more
+        than 64 bits are Python integers; `char[]`, pointers and what has a form (addresses) are text, an enum a
+        categorical whose unknown values are their numbers. Summed over CPUs, integers become int64 or uint64 (and
+        wrap as the kernel's do), bool is true if it is on any CPU; what is no number, or only names something, is
+        that of the first CPU where it is not zero. ``attrs["unions"]`` names each union's columns,
+        ``attrs["shown"]`` the form of each column that has one.
 
     Raises
     ------
-    UnsupportedError
-        When a field has no column yet (unions, bit fields, 128-bit integers).
     MapError
         When the bytes are not as many as the types need.
 
@@ -75,20 +74,24 @@ def map_frame(
     key_layout = _layout(spec.key if spec else None, keys, count)
     cpus = possible_cpus if type in PER_CPU else 1
     value_layout = _layout(spec.value if spec else None, values, count * cpus)
-    key_layout.check(name, "key")
-    value_layout.check(name, "value")
 
     rows = view_rows(name, "keys", key_layout.dtype, keys, count, key_layout.dtype.itemsize)
     index = _index(key_layout, rows)
-    if type not in PER_CPU:
-        stride = value_layout.dtype.itemsize
-        cells = view_rows(name, "values", value_layout.dtype, values, count, stride)
-        return _frame(value_layout, cells, index)
-    stride = value_stride_bytes(value_layout.dtype.itemsize)
+    stride = value_layout.dtype.itemsize if type not in PER_CPU else value_stride_bytes(value_layout.dtype.itemsize)
     cells = view_rows(name, "values", value_layout.dtype, values, count * cpus, stride)
-    if per_cpu:
-        return _frame(value_layout, cells, _with_cpu(index, cpus))
-    return _summed(value_layout, cells.reshape(count, cpus), index)
+    if type not in PER_CPU:
+        frame = _frame(value_layout, cells, index)
+    elif per_cpu:
+        frame = _frame(value_layout, cells, _with_cpu(index, cpus))
+    else:
+        frame = _summed(value_layout, cells.reshape(count, cpus), index)
+    frame.attrs.update(_attrs(key_layout, value_layout))
+    return frame
+
+
+def _attrs(key: Layout, value: Layout) -> dict[str, Any]:
+    of_key, of_value = key.attrs("key"), value.attrs("value")
+    return {name: of_key.get(name, {}) | of_value.get(name, {}) for name in sorted({*of_key, *of_value})}
 
 
 def value_stride_bytes(value_size_bytes: int) -> int:
@@ -102,10 +105,10 @@ def _index(layout: Layout, rows: Array) -> pd.Index[Any]:
     if len(columns) == 1:
         column = columns[0]
         plain: pd.Index[Any] = pd.Index(
-            levels.values(column, _field(rows, column)), name=label(column, "key"), copy=False
+            levels.values(column, layout.take(rows, column)), name=label(column, "key"), copy=False
         )
         return plain
-    parts = [levels.level(column, _field(rows, column)) for column in columns]
+    parts = [levels.level(column, layout.take(rows, column)) for column in columns]
     names = [label(column, "key") for column in columns]
     return levels.multi_index([part[0] for part in parts], [part[1] for part in parts], names)
 
@@ -128,12 +131,8 @@ def view_rows(name: str, side: str, dtype: np.dtype[Any], buffer: Buffer, count:
     return np.ndarray((count,), dtype, buffer, 0, (stride,))
 
 
-def _field(rows: Array, column: Column) -> Array:
-    return rows[column.path] if column.path else rows
-
-
 def _frame(layout: Layout, rows: Array, index: pd.Index[Any]) -> pd.DataFrame:
-    columns = {label(column, "value"): levels.values(column, _field(rows, column)) for column in layout.columns}
+    columns = {label(column, "value"): levels.values(column, layout.take(rows, column)) for column in layout.columns}
     return pd.DataFrame(columns, index=index, copy=False)
 
 
@@ -147,12 +146,19 @@ def _with_cpu(index: pd.Index[Any], cpus: int) -> pd.MultiIndex:
 
 def _summed(layout: Layout, cells: Array, index: pd.Index[Any]) -> pd.DataFrame:
     columns: dict[str, Any] = {}
+    rows = np.arange(len(cells))
     for column in layout.columns:
-        field = _field(cells, column)
-        if column.kind in _NUMERIC:
+        field = layout.take(cells, column)
+        if column.is_number and not column.unions:
             columns[label(column, "value")] = _sum(column, field)
-        else:
-            columns[label(column, "value")] = levels.values(column, _first_set(field))
+            continue
+        # The members of a union are one thing: of which the numbers are meant, only the program knows.
+        family = [column]
+        if column.unions:
+            union = column.unions[0][0]
+            family = [each for each in layout.columns if each.unions and each.unions[0][0] == union]
+        first = np.any([_is_set(layout.take(cells, each)) for each in family], axis=0).argmax(axis=1)
+        columns[label(column, "value")] = levels.values(column, field[rows, first])
     return pd.DataFrame(columns, index=index, copy=False)
 
 
@@ -160,18 +166,21 @@ def _sum(column: Column, field: Array) -> Array:
     """Add up the CPUs of each row in the widest type of the field's kind."""
     if column.kind == "bool":
         return np.asarray((field != 0).any(axis=1))
-    wide = np.dtype({"i": np.int64, "u": np.uint64, "f": np.float64}[field.dtype.kind])
+    if field.dtype == object:
+        assert column.bits is not None
+        return wide.wrapped(field.sum(axis=1), column.bits)
+    widest = np.dtype({"i": np.int64, "u": np.uint64, "f": np.float64}[field.dtype.kind])
     if field.shape[1] > _FEW_CPUS:
-        return np.asarray(field.sum(axis=1, dtype=wide))
-    total = field[:, 0].astype(wide)
+        return np.asarray(field.sum(axis=1, dtype=widest))
+    total = field[:, 0].astype(widest)
     for cpu in range(1, field.shape[1]):  # a pass for each CPU beats a reduction of two numbers for each row
         total += field[:, cpu]
     return total
 
 
-def _first_set(field: Array) -> Array:
-    """Return of each row the value of the first CPU where it is not zero."""
-    size = field.dtype.itemsize
-    as_bytes = np.ascontiguousarray(field).view(np.uint8).reshape(*field.shape, size)
-    first = as_bytes.any(axis=2).argmax(axis=1)
-    return np.asarray(field[np.arange(len(field)), first])
+def _is_set(field: Array) -> Array:
+    """Return for each value whether it is anything but zero."""
+    if field.dtype == object:
+        return np.asarray(field != 0, bool)
+    as_bytes = np.ascontiguousarray(field).view(np.uint8).reshape(*field.shape, field.dtype.itemsize)
+    return np.asarray(as_bytes.any(axis=2))

@@ -37,7 +37,8 @@ class Rates:
         Returns
         -------
         pandas.DataFrame
-            The same rows. ``<column>_delta`` is what was added since the frame before; for a key that was not
+            The same rows; a number that only names something (``attrs["shown"]``: a port, an inode) has no
+            difference. ``<column>_delta`` is what was added since the frame before; for a key that was not
             there, and for a counter that became smaller (it was cleared), the whole total. ``<column>_per_s``
             (float64) is that by the second; NaN in the first frame.
         """
@@ -45,9 +46,10 @@ class Rates:
         elapsed_s = (time_ns - self._time_ns) / 1e9 if self._index is not None else 0.0
         columns: dict[str, Any] = {}
         totals: dict[str, Array] = {}
+        shown = frame.attrs.get("shown", {})
         for name in frame.columns:
             columns[name] = column = frame[name]
-            if not is_numeric_dtype(column.dtype) or is_bool_dtype(column.dtype):
+            if not is_numeric_dtype(column.dtype) or is_bool_dtype(column.dtype) or name in shown:
                 continue
             totals[name] = now = column.to_numpy()
             before = self._totals.get(name)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ebpf_magic.data.elf import BtfError
-from ebpf_magic.data.kinds import ARRAY, PTR, STRUCT, VAR
-from ebpf_magic.data.layout import Layout, bytes_layout
+from ebpf_magic.data.kinds import ARRAY, CONST, MODIFIERS, PTR, STRUCT, VAR, VOLATILE
+from ebpf_magic.data.layout import MAX_FIELDS, Layout, bytes_layout
 
 if TYPE_CHECKING:
     from ebpf_magic.data.btf import Btf, Type
 
 _TAG = "ebpf_magic."
+_SHOW = "ebpf_magic.show:"
 _STATIC = 0  # BTF_VAR_STATIC
+_MAX_CHAIN = 64
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,44 @@ class MapSpec:
     type_id: int = 0
     max_entries: int = 0
 
+    @property
+    def has_cgroups(self) -> bool:
+        """Whether key or value hold cgroup ids, which are shown by their paths."""
+        return any(side is not None and side.has_cgroups for side in (self.key, self.value))
+
+    def with_cgroups(self, paths: Mapping[int, str]) -> MapSpec:
+        """Return the same declaration with the cgroups' paths by their ids."""
+        key, value = (side.with_cgroups(paths) if side else None for side in (self.key, self.value))
+        return replace(self, key=key, value=value)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A global variable as the object declares it.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    section : str
+        The data section it lies in, ``.data``, ``.bss``, ``.rodata`` or one of its own.
+    offset : int
+        Where it begins there, in bytes.
+    layout : Layout
+        Its type.
+    is_static : bool
+        Whether only its own file knows it; libbpf lets a section of such alone be written through the kernel only.
+    is_folded : bool
+        Whether it is const and not volatile: then the compiler has put its value into the code.
+    """
+
+    name: str
+    section: str
+    offset: int
+    layout: Layout
+    is_static: bool
+    is_folded: bool
+
 
 def read_map_specs(btf: Btf) -> dict[str, MapSpec]:
     """Return the maps declared in the section `.maps`, by name; see `Btf.map_specs`."""
@@ -58,25 +99,43 @@ def read_map_specs(btf: Btf) -> dict[str, MapSpec]:
             variable.name,
             tags.get("kind", ""),
             tags.get("unit", ""),
-            _side(btf, members, "key"),
-            _side(btf, members, "value"),
+            # The key of a histogram by key is a struct of ours; what the cell means by it is its first member.
+            _side(btf, members, "key", {"key" if tags.get("kind") == "hist_by" else "": tags.get("key", "")}),
+            _side(btf, members, "value", {"": tags.get("value", "")}),
             _number(btf, members.get("type")),
             _number(btf, members.get("max_entries")),
         )
     return specs
 
 
-def read_variables(btf: Btf, section: str) -> list[tuple[str, int, Layout]]:
+def read_variables(btf: Btf, section: str) -> list[Variable]:
     """Return the variables of a data section by offset; see `Btf.variables`."""
     found = []
     symbols = btf.elf.symbols if btf.elf else {}
-    for _, variable, offset in _variables(btf, section):
+    for var_id, variable, offset in _variables(btf, section):
         # Before linking, BTF has the offsets of static variables only; the others are in the symbol table.
+        is_static = btf.word(variable.at) == _STATIC
         symbol = symbols.get(variable.name)
-        if btf.word(variable.at) != _STATIC and symbol and symbol.section == section:
+        if not is_static and symbol and symbol.section == section:
             offset = symbol.value
-        found.append((variable.name, offset, btf.layout(variable.ref)))
-    return sorted(found, key=lambda item: item[1])
+        show = next((tag[len(_SHOW) :] for tag in btf.tags.get(var_id, ()) if tag.startswith(_SHOW)), "")
+        layout = btf.layout(variable.ref, {"": show} if show else None, MAX_FIELDS)
+        if layout is not None:
+            is_folded = _is_folded(btf, variable.ref)
+            found.append(Variable(variable.name, section, offset, layout, is_static, is_folded))
+    return sorted(found, key=lambda item: item.offset)
+
+
+def _is_folded(btf: Btf, type_id: int) -> bool:
+    """Whether a type is const and not volatile; of an array its elements are."""
+    seen = set()
+    for _ in range(_MAX_CHAIN):
+        found = btf.type(type_id)
+        if found.kind not in MODIFIERS and found.kind != ARRAY:
+            break
+        seen.add(found.kind)
+        type_id = btf.array(found)[0] if found.kind == ARRAY else found.ref
+    return CONST in seen and VOLATILE not in seen
 
 
 def _variables(btf: Btf, section: str) -> list[tuple[int, Type, int]]:
@@ -94,13 +153,13 @@ def _variables(btf: Btf, section: str) -> list[tuple[int, Type, int]]:
     return found
 
 
-def _side(btf: Btf, members: dict[str, int], side: str) -> Layout | None:
+def _side(btf: Btf, members: dict[str, int], side: str, shows: Mapping[str, str]) -> Layout | None:
     """Read `__type(key, ...)`, a pointer to the type, or `__uint(key_size, ...)`."""
     if side in members:
         pointer = btf.resolve(members[side])
         if pointer.kind != PTR:
             raise BtfError(f"a map's {side} is not declared as a pointer to its type")
-        return btf.layout(pointer.ref)
+        return btf.layout(pointer.ref, {name: show for name, show in shows.items() if show})
     size_bytes = _number(btf, members.get(f"{side}_size"))
     return bytes_layout(size_bytes) if 0 < size_bytes < 1 << 30 else None
 
