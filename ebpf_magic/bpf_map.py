@@ -42,6 +42,7 @@ class Map:
         self._spec = spec
         self._possible_cpus = possible_cpus
         self._final: Snapshot | None = None
+        self._cgroups: dict[int, str] = {}
 
     @property
     def kind(self) -> str:
@@ -149,8 +150,9 @@ class Map:
         wanted = list(percentiles)
         snapshot = self._read()
         if self.kind == "hist_by":
-            assert self._spec is not None
-            return histograms.percentiles_by(self._spec, snapshot.keys, snapshot.values, snapshot.count, wanted)
+            spec = self._typed()
+            assert spec is not None
+            return histograms.percentiles_by(spec, snapshot.keys, snapshot.values, snapshot.count, wanted)
         return self._histogram(snapshot).percentiles(wanted)
 
     # Changing
@@ -172,7 +174,7 @@ class Map:
         """
         self._require_running("update")
         self._require_plain("update")
-        keys, values, count = map_data.encode(self._spec, self.type, frame, self._possible_cpus)
+        keys, values, count = map_data.encode(self._typed(), self.type, frame, self._possible_cpus)
         if count:
             self._handle.update(keys, values, count)
 
@@ -191,7 +193,7 @@ class Map:
         """
         self._require_running("delete")
         self._require_deletable("delete")
-        packed, count = map_data.encode_keys(self._spec, keys)
+        packed, count = map_data.encode_keys(self._typed(), keys)
         return self._handle.delete(packed, count) if count else 0
 
     def clear(self) -> None:
@@ -268,6 +270,7 @@ class Map:
         try:
             if self._final is None:
                 self._final = self._handle.read()
+                self._typed()
         finally:
             self._handle.close()
 
@@ -280,6 +283,15 @@ class Map:
     def spec(self) -> MapSpec | None:
         """Declaration of the map as BTF tells it."""
         return self._spec
+
+    def _typed(self) -> MapSpec | None:
+        """Give the declaration, with the paths that its cgroup ids have now, or had at the end."""
+        if self._spec is None or not self._spec.has_cgroups:
+            return self._spec
+        with self._session.lock:
+            if self._session.state == "running" and self._session.agent_host.alive:
+                self._cgroups = self._session.agent_host.cgroups()
+            return self._spec.with_cgroups(self._cgroups)
 
     def _read(self) -> Snapshot:
         with self._session.lock:
@@ -298,7 +310,7 @@ class Map:
             frame = self._histogram_frame(snapshot)
         else:
             frame = map_data.map_frame(
-                self._spec, self.type, snapshot.keys, snapshot.values, snapshot.count, self._possible_cpus, per_cpu
+                self._typed(), self.type, snapshot.keys, snapshot.values, snapshot.count, self._possible_cpus, per_cpu
             )
         frame.attrs.update(
             read=snapshot.read, began_ns=snapshot.began_ns, ended_ns=snapshot.ended_ns, restarts=snapshot.restarts
@@ -307,8 +319,9 @@ class Map:
 
     def _histogram_frame(self, snapshot: Snapshot) -> pd.DataFrame:
         if self.kind == "hist_by":
-            assert self._spec is not None
-            return histograms.histogram_frame(self._spec, snapshot.keys, snapshot.values, snapshot.count)
+            spec = self._typed()
+            assert spec is not None
+            return histograms.histogram_frame(spec, snapshot.keys, snapshot.values, snapshot.count)
         return self._histogram(snapshot).frame()
 
     def _histogram(self, snapshot: Snapshot) -> histograms.Histogram:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ebpf_magic.errors import NoSuchNameError
 from ebpf_magic.session import Maps, RunResult, Session
+from ebpf_magic.variables import GroupVariables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,6 +141,11 @@ class Group:
     def programs(self) -> pd.DataFrame:
         """The programs; `Session.programs` with an index level ``host``."""
         return _joined({member.host: member.programs for member in self.members})
+
+    @property
+    def vars(self) -> GroupVariables:
+        """The cell's global variables; read by host, written on all hosts. See `Session.vars`."""
+        return GroupVariables({member.host: member.vars for member in self.members})
 
     def stats(self) -> pd.DataFrame:
         """Tell what the programs cost; `Session.stats` with an index level ``host``."""

@@ -69,6 +69,14 @@ def target(text: str) -> tuple[str, str]:
     return program, where
 
 
+def variable(text: str) -> tuple[str, str]:
+    """Read what a variable begins with: ``limit=10``."""
+    name, separator, value = text.partition("=")
+    if not (name and separator):
+        raise argparse.ArgumentTypeError(f"{text!r} is not VARIABLE=VALUE, such as limit=10")
+    return name, value
+
+
 def cell_parser() -> Parser:
     """Return the parser of the ``%%ebpf`` line."""
     parser = Parser(
@@ -87,6 +95,8 @@ def cell_parser() -> Parser:
         help="where a program goes whose section does not say: sample=cpu-clock:99hz, m=libc.so.6:malloc")  # fmt: skip
     add("--no-attach", action="store_true", help="only load")
     add("--for", dest="for_s", type=seconds, metavar="10s", help="stop by itself after this time")
+    add("--set", action="append", default=[], type=variable, metavar="VARIABLE=VALUE",
+        help="what a global variable begins with: limit=10, conn.pid=1")  # fmt: skip
     add("--keep-maps", action="store_true", help="carry over the contents of maps whose type did not change")
     add("--quiet", action="store_true", help="show no card")
     add("--allow-change", action="store_true", help="allow programs that can change what the machine does")
@@ -162,6 +172,7 @@ def run_options(options: argparse.Namespace) -> dict[str, Any]:
         "on": _hosts(options.on),
         "attach": False if options.no_attach else dict(options.attach),
         "for_s": options.for_s,
+        "set": dict(options.set),
         "keep_maps": options.keep_maps,
         "allow_change": options.allow_change,
         "clang": options.clang,

@@ -13,9 +13,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebpf_magic import build
+from ebpf_magic.data import variables
 from ebpf_magic.errors import (
     EbpfMagicError,
     HostError,
@@ -49,6 +50,7 @@ def run(
     attach: Mapping[str, str] | bool | None = None,
     for_s: float | None = None,
     *,
+    set: Mapping[str, Any] | None = None,
     keep_maps: bool = False,
     allow_change: bool = False,
     map_budget_bytes: int = MAP_BUDGET_BYTES,
@@ -75,6 +77,9 @@ def run(
         Where programs go whose section does not say it: ``{"sample": "cpu-clock:99hz"}``. False attaches nothing.
     for_s : float, optional
         Stop by itself after so many seconds; held by the agent.
+    set : mapping, optional
+        What global variables begin with, by name, before the programs are loaded: ``{"limit": 10}``. Also fields:
+        ``{"conn.pid": 1}``. A constant must be ``const volatile``.
     keep_maps : bool
         Carry the contents of maps whose type did not change over from the session that is replaced.
     allow_change : bool
@@ -107,7 +112,18 @@ def run(
     with _lock:
         previous = _sessions.get(name)
     cell = _Cell(
-        source, name, attach, for_s, keep_maps, allow_change, map_budget_bytes, max_cpu, clang, previous, progress
+        source,
+        name,
+        attach,
+        for_s,
+        set or {},
+        keep_maps,
+        allow_change,
+        map_budget_bytes,
+        max_cpu,
+        clang,
+        previous,
+        progress,
     )
     session: Session | Group
     if isinstance(on, str):
@@ -132,6 +148,7 @@ class _Cell:
     name: str
     attach: Mapping[str, str] | bool | None
     for_s: float | None
+    initial: Mapping[str, Any]
     keep_maps: bool
     allow_change: bool
     map_budget_bytes: int
@@ -146,6 +163,7 @@ class _Cell:
         began = time.perf_counter_ns()
         target = build.KernelTarget(host.info.arch, host.info.build_id, host.btf)
         built = build.compile_cell(self.source, kernel=target, clang=self.clang)
+        pieces = variables.initial(built.btf, self.initial) if self.initial else []
         compiled = time.perf_counter_ns()
         token = f"{self.name}-{secrets.token_hex(4)}"
         try:
@@ -158,6 +176,7 @@ class _Cell:
                 max_cpu=self.max_cpu,
                 for_s=self.for_s,
                 reuse=_reusable(self.previous, host, built) if self.keep_maps else None,
+                initial={f"{piece.section}+{piece.offset}": piece.data.hex() for piece in pieces},
             )
             stages = [
                 Stage("compiled", compiled - began, _compiled_detail(built)),

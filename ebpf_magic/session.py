@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ebpf_magic import build
@@ -18,6 +19,7 @@ from ebpf_magic.errors import (
     NoSuchNameError,
     StoppedError,
 )
+from ebpf_magic.variables import Variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,6 +169,11 @@ class Session:
         rows = [{**program, "target": targets.get(program["name"], "")} for program in self._programs]
         columns = ["name", "section", "target", "insns", "verified_insns", "xlated_bytes", "jited_bytes"]
         return pd.DataFrame(rows, columns=columns).set_index("name")
+
+    @cached_property
+    def vars(self) -> Variables:
+        """The cell's global variables by name: ``s.vars["limit"]`` reads, ``s.vars["limit"] = 10`` writes."""
+        return Variables(self, self._built.btf, self._all_maps)
 
     def __repr__(self) -> str:
         what = ", ".join(f"{program['name']} ({program['section']})" for program in self._programs)

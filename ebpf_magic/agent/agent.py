@@ -45,7 +45,8 @@ class Agent:
         if tracing:
             sweep(tracing)
         names = (
-            "hello btf load attach detach close status stats calibrate read update delete clear log run features list"
+            "hello btf load attach detach close status stats calibrate read update delete clear poke log run features "
+            "list cgroups"
         )
         self.verbs: dict[str, Callable[[Request], Reply]] = {name: getattr(self, f"_{name}") for name in names.split()}
         self._shell: Shell | None = None
@@ -120,7 +121,9 @@ class Agent:
         limits = objects.Limits(request.flag("allow_change"), request.integer("map_budget_bytes"), self._possible_cpus)
         reuse = {name: self._map(handle)[1] for name, handle in request.texts("reuse").items()}
         max_cpu, for_s = request.number("max_cpu"), request.number("for_s")
-        loaded = objects.load(self._library, request.payload, request.text("name"), limits, reuse)
+        loaded = objects.load(
+            self._library, request.payload, request.text("name"), limits, reuse, request.texts("initial")
+        )
         session = Session(loaded, max_cpu or float("inf"), for_s)
         session.maps = {f"m{next(self._handles)}": item for item in loaded.maps}
         self._sessions[token] = session
@@ -224,6 +227,17 @@ class Agent:
         _, item = self._map(request.text("map"))
         _map_call(item, "clear", lambda: maps.clear(item.fd, item.info, self._possible_cpus))
         return Reply({})
+
+    def _poke(self, request: Request) -> Reply:
+        _, item = self._map(request.text("map"))
+        offset = request.integer("offset")
+        _map_call(item, "write into", lambda: maps.poke(item.fd, item.info, offset, request.payload))
+        return Reply({})
+
+    def _cgroups(self, request: Request) -> Reply:
+        from . import cgroups
+
+        return Reply({}, [b"".join(os.fsencode(f"{number} {path}\0") for number, path in cgroups.paths().items())])
 
     def _log(self, request: Request) -> Reply:
         session = self._session(request)

@@ -141,6 +141,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map__map_flags": (_U32, (P,)),
     "bpf_map__is_internal": (C.c_bool, (P,)),
     "bpf_map__pin_path": (_S, (P,)),
+    "bpf_map__initial_value": (P, (P, C.POINTER(_SZ))),
     "bpf_map__reuse_fd": (_I, (P, _I)),
     "bpf_link__fd": (_I, (P,)),
     "bpf_link__destroy": (_I, (P,)),

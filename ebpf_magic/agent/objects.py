@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from . import bpf, elf, guard, kinds, libbpf, maps
+from . import bpf, elf, guard, initial, kinds, libbpf, maps
 from .attach import functions
 from .fault import Fault, from_errno
 from .libbpf import Library
@@ -129,8 +129,18 @@ class LoadedObject:
         }
 
 
-def load(library: Library, data: memoryview, name: str, limits: Limits, reuse: Mapping[str, LoadedMap]) -> LoadedObject:
-    """Open an object, check it, load it; raises `Fault`, and then nothing of it stays in the kernel."""
+def load(
+    library: Library,
+    data: memoryview,
+    name: str,
+    limits: Limits,
+    reuse: Mapping[str, LoadedMap],
+    values: Mapping[str, str],
+) -> LoadedObject:
+    """Open an object, check it, load it; raises `Fault`, and then nothing of it stays in the kernel.
+
+    `values` are what variables begin with, see `initial.set_values`.
+    """
     for log_size in _LOG_SIZES:
         log = libbpf.log_buffer(log_size)
         with library.printed() as lines:
@@ -141,6 +151,7 @@ def load(library: Library, data: memoryview, name: str, limits: Limits, reuse: M
                 programs, specs = _programs(library, pointer), _map_specs(library, pointer, limits.possible_cpus)
                 prints = _check(programs, specs, data, limits)
                 _reuse(library, specs, reuse)
+                initial.set_values(library, specs, values)
                 checked = time.monotonic_ns()
                 error = -library.bpf_object__load(pointer)
                 loaded = time.monotonic_ns()

@@ -157,9 +157,9 @@ def _pack_keys(what: str, spec: MapSpec | None, index: pd.Index[Any]) -> Array:
 
 def _pack_values(what: str, layout: Layout, frame: pd.DataFrame) -> Array:
     names = {label(column, "value"): column for column in layout.columns}
-    if missing := _missing(layout, {column.name for name, column in names.items() if name in frame.columns}):
+    if absent := missing(layout, {column.name for name, column in names.items() if name in frame.columns}):
         has = ", ".join(map(str, frame.columns))
-        raise NoSuchNameError(what, f"the frame has no column {label(missing[0], 'value')!r}", f"It has: {has}.")
+        raise NoSuchNameError(what, f"the frame has no column {label(absent[0], 'value')!r}", f"It has: {has}.")
     if not frame.columns.is_unique:
         twice = frame.columns[frame.columns.duplicated()][0]
         raise UsageError(what, f"column {twice!r} stands twice in the frame")
@@ -231,7 +231,7 @@ def _bytes_of(raw: Array) -> Array:
     return np.ascontiguousarray(raw).view(np.uint8).reshape(len(raw), raw.dtype.itemsize)
 
 
-def _missing(layout: Layout, given: Set[str]) -> list[Column]:
+def missing(layout: Layout, given: Set[str]) -> list[Column]:
     """Return the columns that are needed and not given: of a union, one whole member is enough."""
 
     def excused(column: Column, depth: int) -> bool:

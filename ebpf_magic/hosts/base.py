@@ -147,6 +147,7 @@ class AgentHost:
         max_cpu: float = MAX_CPU,
         for_s: float | None = None,
         reuse: Mapping[str, str] | None = None,
+        initial: Mapping[str, str] | None = None,
     ) -> Loaded:
         """Load an ELF object; what the guard holds the session to comes with it.
 
@@ -168,6 +169,8 @@ class AgentHost:
             Detach so many seconds after attaching.
         reuse : mapping, optional
             Map name -> handle of a live map whose contents the new session goes on with.
+        initial : mapping, optional
+            ``SECTION+OFFSET`` -> the bytes, in hexadecimal, that variables there begin with.
 
         Raises
         ------
@@ -182,6 +185,7 @@ class AgentHost:
             "max_cpu": max_cpu,
             "for_s": for_s,
             "reuse": dict(reuse or {}),
+            "initial": dict(initial or {}),
             "pass_fds": self.passes_fds,
         }
         return self.call("load", request, [obj], self._loaded)
@@ -256,6 +260,10 @@ class AgentHost:
     def list_kernel(self) -> dict[str, Any]:
         """Every program and map in the kernel and who holds it."""
         return self._ask("list")
+
+    def cgroups(self) -> dict[int, str]:
+        """Paths of the kernel's cgroups by their ids; empty where cgroup2 is not mounted."""
+        return self.call("cgroups", {}, (), lambda frame: replies.cgroup_paths(frame.payload))
 
     def btf(self) -> bytes:
         """Read the kernel's BTF, raw."""

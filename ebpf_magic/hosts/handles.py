@@ -42,6 +42,9 @@ class MapHandle(Protocol):
     def clear(self) -> None:
         """Delete all entries; of an array, zero them."""
 
+    def poke(self, offset: int, data: bytes) -> None:
+        """Overwrite bytes of a data section, and nothing beside them."""
+
     def close(self) -> None:
         """Let go of the map; safe to call twice."""
 
@@ -75,6 +78,10 @@ class WireMap:
     def clear(self) -> None:
         """Delete all entries; of an array, zero them."""
         self._host.call("clear", {"map": self.handle}, (), lambda frame: None)
+
+    def poke(self, offset: int, data: bytes) -> None:
+        """Overwrite bytes of a data section, and nothing beside them."""
+        self._host.call("poke", {"map": self.handle, "offset": offset}, (data,), lambda frame: None)
 
     def close(self) -> None:
         """Nothing to let go of: the agent's session owns the map."""
@@ -125,6 +132,10 @@ class FdMap:
     def clear(self) -> None:
         """Delete all entries; of an array, zero them."""
         self._call("clear", lambda fd: maps.clear(fd, self.info, self._cpus))
+
+    def poke(self, offset: int, data: bytes) -> None:
+        """Overwrite bytes of a data section, and nothing beside them."""
+        self._call("write into", lambda fd: maps.poke(fd, self.info, offset, data))
 
     def close(self) -> None:
         """Close the descriptor; safe to call twice."""

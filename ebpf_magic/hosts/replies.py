@@ -134,6 +134,17 @@ def check_entries(count: int, key_bytes: int, value_bytes: int, key_size: int, v
         raise WireError(f"{count} entries do not fill {key_bytes} bytes of keys and {value_bytes} of values")
 
 
+def cgroup_paths(payload: memoryview) -> dict[int, str]:
+    """Read the paths of cgroups by their ids out of an answer; raises `WireError`."""
+    found = {}
+    for line in bytes(payload).split(b"\0")[:-1]:
+        number, separator, path = line.partition(b" ")
+        if not separator or not number.isdigit() or len(number) > 20 or not path.startswith(b"/"):
+            raise WireError("its answer to 'cgroups' has a line that is no id and path")
+        found[int(number)] = path.decode(errors="backslashreplace")
+    return found
+
+
 def _check(value: Any, shape: Shape, where: str) -> None:
     if isinstance(shape, str):
         if shape.endswith("?"):

@@ -16,6 +16,7 @@ def test_defaults_are_those_of_run() -> None:
         "on": "auto",
         "attach": {},
         "for_s": None,
+        "set": {},
         "keep_maps": False,
         "allow_change": False,
         "clang": None,
@@ -25,12 +26,14 @@ def test_defaults_are_those_of_run() -> None:
 def test_every_option_reaches_run() -> None:
     line = (
         "lat --on local --engine libbpf --attach sample=cpu-clock:99hz --attach m=/lib/libc.so.6:malloc --for 10s "
-        "--keep-maps --allow-change --map-budget 512M --max-cpu 50% --clang '/opt/my clang'"
+        "--set limit=10 --set conn.pid=1 --keep-maps --allow-change --map-budget 512M --max-cpu 50% "
+        "--clang '/opt/my clang'"
     )
     chosen = options.run_options(options.parse(options.cell_parser(), line))
     assert chosen["attach"] == {"sample": "cpu-clock:99hz", "m": "/lib/libc.so.6:malloc"}
     assert (chosen["for_s"], chosen["map_budget_bytes"], chosen["max_cpu"]) == (10.0, 512 << 20, 0.5)
     assert (chosen["on"], chosen["clang"]) == ("local", "/opt/my clang")
+    assert chosen["set"] == {"limit": "10", "conn.pid": "1"}
     assert chosen["keep_maps"] is True
     assert chosen["allow_change"] is True
 
@@ -51,7 +54,9 @@ def test_sizes(text: str, value: int) -> None:
     assert options.size(text) == value
 
 
-@pytest.mark.parametrize("line", ["x --for never", "x --for 0s", "x --for -1s", "x --map-budget 0", "x --max-cpu 0%"])
+@pytest.mark.parametrize(
+    "line", ["x --for never", "x --for 0s", "x --for -1s", "x --map-budget 0", "x --max-cpu 0%", "x --set limit"]
+)
 def test_values_that_cannot_be_meant(line: str) -> None:
     with pytest.raises(UsageError):
         options.parse(options.cell_parser(), line)
