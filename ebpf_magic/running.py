@@ -28,7 +28,7 @@ from ebpf_magic.errors import (
 from ebpf_magic.group import Group
 from ebpf_magic.hosts import registry
 from ebpf_magic.live import Task, ticker
-from ebpf_magic.session import Session, Stage
+from ebpf_magic.session import Session, Stage, read_types
 
 if TYPE_CHECKING:
     from ebpf_magic.hosts.base import AgentHost, Loaded
@@ -176,6 +176,7 @@ class _Cell:
                 max_cpu=self.max_cpu,
                 for_s=self.for_s,
                 reuse=_reusable(self.previous, host, built) if self.keep_maps else None,
+                meanwhile=lambda: read_types(built),
                 initial={f"{piece.section}+{piece.offset}": piece.data.hex() for piece in pieces},
             )
             stages = [

@@ -418,6 +418,12 @@ class Session:
                 self.agent_host.close_session(self.token)
 
 
+def read_types(built: build.Built) -> None:
+    """Read what a session needs of its cell's types: they are kept, so that it can be done while the kernel loads."""
+    built.btf.map_specs()
+    _missed_counters(built.btf)
+
+
 def _missed_counters(btf: Btf) -> dict[str, tuple[str, int]]:
     """Map name -> (data section, byte offset) of the counters that the short macros keep beside each map."""
     section, suffix = ".data.em", "__missed"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ebpf_magic.data import variables as data
-from ebpf_magic.errors import StoppedError, UsageError
+from ebpf_magic.errors import MapError, StoppedError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,8 +115,13 @@ class Variables(Mapping[str, Any]):
         return self._sections[section].sample().values
 
     def _bytes(self, section: memoryview, place: data.Place) -> bytes:
-        start = place.variable.offset
-        return bytes(section[start : start + place.variable.layout.dtype.itemsize])
+        start, size = place.variable.offset, place.variable.layout.dtype.itemsize
+        if start + size > len(section):
+            raise MapError(
+                f"read variable {place.variable.name} of {self._session.name}",
+                f"{place.variable.section} has {len(section)} bytes, the variable ends at {start + size}",
+            )
+        return bytes(section[start : start + size])
 
 
 class GroupVariables:

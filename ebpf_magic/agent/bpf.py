@@ -190,8 +190,9 @@ def enable_stats() -> int:
 
 def memlock_bytes(fd: int) -> int:
     """Kernel memory of a map as its fdinfo has it; before 6.4 an estimate of the kernel's own."""
-    with open(f"/proc/self/fdinfo/{fd}") as text:
-        for line in text:
-            if line.startswith("memlock:"):
-                return int(line.split()[1])
-    return 0
+    info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY)
+    try:
+        _, found, rest = os.read(info, 4096).partition(b"\nmemlock:")
+    finally:
+        os.close(info)
+    return int(rest.split(None, 1)[0]) if found else 0

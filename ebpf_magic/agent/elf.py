@@ -72,9 +72,13 @@ def _helper_calls(data: memoryview, table: list[Section]) -> dict[int, str]:
     for section in table:
         if section.flags & _SHF_EXECINSTR:
             code = data[section.offset : section.offset + section.size // _INSN.size * _INSN.size]
-            for opcode, registers, _, immediate in _INSN.iter_unpack(code):
-                if opcode == _CALL and registers >> 4 == 0:  # src_reg 0: a helper; 1: a subprogram; 2: a kfunc
+            opcodes = bytes(code[:: _INSN.size])
+            at = opcodes.find(_CALL)
+            while at >= 0:
+                _, registers, _, immediate = _INSN.unpack_from(code, at * _INSN.size)
+                if registers >> 4 == 0:  # src_reg 0: a helper; 1: a subprogram; 2: a kfunc
                     found.setdefault(immediate, section.name)
+                at = opcodes.find(_CALL, at + 1)
     return found
 
 

@@ -103,6 +103,8 @@ class Btf:
         self._words = np.asarray(np.frombuffer(types, "<u4"), np.uint32).data
         self._starts, self.sections, self._tag_ids = _index(self._words)
         self._types = {0: Type(0, "void", 0, False, 0, 0)}
+        self._map_specs: dict[str, MapSpec] | None = None
+        self._variables: dict[str, list[Variable]] = {}
         self._layouts: dict[tuple[int, int], Layout | None] = {}
 
     @classmethod
@@ -229,12 +231,16 @@ class Btf:
         return self._layouts[key]
 
     def map_specs(self) -> dict[str, MapSpec]:
-        """Return the maps the object declares in `.maps`, by name."""
-        return read_map_specs(self)
+        """Return the maps the object declares in `.maps`, by name; read once."""
+        if self._map_specs is None:
+            self._map_specs = read_map_specs(self)
+        return self._map_specs
 
     def variables(self, section: str) -> list[Variable]:
-        """Return the variables of a data section such as `.data`, in the order in which they lie there."""
-        return read_variables(self, section)
+        """Return the variables of a data section such as `.data`, in the order in which they lie there; read once."""
+        if section not in self._variables:
+            self._variables[section] = read_variables(self, section)
+        return self._variables[section]
 
     @property
     def data_sections(self) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ebpf_magic.agent import maps
 from ebpf_magic.agent.wire import PROTOCOL, Buffer, Channel, Frame, WireError
-from ebpf_magic.errors import AgentError, AgentTimeoutError, from_wire
+from ebpf_magic.errors import AgentError, AgentTimeoutError, EbpfMagicError, from_wire
 from ebpf_magic.hosts import replies
 from ebpf_magic.hosts.handles import FdMap, MapHandle, WireMap
 from ebpf_magic.hosts.worker import Worker
@@ -148,6 +148,7 @@ class AgentHost:
         for_s: float | None = None,
         reuse: Mapping[str, str] | None = None,
         initial: Mapping[str, str] | None = None,
+        meanwhile: Callable[[], object] | None = None,
     ) -> Loaded:
         """Load an ELF object; what the guard holds the session to comes with it.
 
@@ -171,6 +172,8 @@ class AgentHost:
             Map name -> handle of a live map whose contents the new session goes on with.
         initial : mapping, optional
             ``SECTION+OFFSET`` -> the bytes, in hexadecimal, that variables there begin with.
+        meanwhile : callable, optional
+            Called while the kernel is at work; an error of ours that it raises is raised when that is over.
 
         Raises
         ------
@@ -188,7 +191,7 @@ class AgentHost:
             "initial": dict(initial or {}),
             "pass_fds": self.passes_fds,
         }
-        return self.call("load", request, [obj], self._loaded)
+        return self.call("load", request, [obj], self._loaded, meanwhile)
 
     def attach(self, session: str, targets: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Attach all programs of a session; all or nothing.
@@ -297,11 +300,21 @@ class AgentHost:
         self._worker.close()
         self._link.close()
 
-    def call(self, verb: str, fields: Mapping[str, Any], payload: Sequence[Buffer], convert: Callable[[Frame], T]) -> T:
-        """Make one round trip; `convert` makes the result of the answer, on the host's own thread."""
+    def call(
+        self,
+        verb: str,
+        fields: Mapping[str, Any],
+        payload: Sequence[Buffer],
+        convert: Callable[[Frame], T],
+        meanwhile: Callable[[], object] | None = None,
+    ) -> T:
+        """Make one round trip; `convert` makes the result of the answer, on the host's own thread.
+
+        There `meanwhile` is called between request and answer; an answer that is a refusal comes before its errors.
+        """
         if not self.alive:
             raise self._dead(verb)
-        outcome = self._worker.submit(lambda: self._round_trip(verb, fields, payload, convert))
+        outcome = self._worker.submit(lambda: self._round_trip(verb, fields, payload, convert, meanwhile))
         deadline_s = self.deadlines_s.get(verb, self.deadline_s)
         if not outcome.wait(deadline_s):
             self._give_up(f"no answer to {verb!r} within {deadline_s:g} s")
@@ -317,13 +330,19 @@ class AgentHost:
         return self.call(verb, fields, (), lambda frame: frame.header)
 
     def _round_trip(
-        self, verb: str, fields: Mapping[str, Any], payload: Sequence[Buffer], convert: Callable[[Frame], T]
+        self,
+        verb: str,
+        fields: Mapping[str, Any],
+        payload: Sequence[Buffer],
+        convert: Callable[[Frame], T],
+        meanwhile: Callable[[], object] | None = None,
     ) -> T:
         if not self.alive:
             raise self._dead(verb)
         self._number += 1
         try:
             self._link.channel.send({"id": self._number, "verb": verb, **fields}, payload)
+            problem = _error_of(meanwhile)
             frame = self._link.channel.receive()
         except WireError as error:
             self._give_up(str(error))
@@ -340,10 +359,13 @@ class AgentHost:
             raise from_wire(refused, bytes(frame.payload[:_MAX_LOG_BYTES]).decode(errors="replace"))
         try:
             replies.check(verb, frame.header, len(frame.payload))
-            return convert(frame)
+            result = convert(frame)
         except WireError as error:
             self._give_up(str(error))
             raise self._dead(verb) from error
+        if problem is not None:
+            raise problem
+        return result
 
     def _hello(self) -> HostInfo:
         answer = self._ask("hello")
@@ -396,3 +418,13 @@ class AgentHost:
             "What it had in the kernel is gone with it. Run the cell again: it starts a new one.",
             log=words,
         )
+
+
+def _error_of(call: Callable[[], object] | None) -> EbpfMagicError | None:
+    """Make a call; the error of ours that it raised."""
+    try:
+        if call is not None:
+            call()
+    except EbpfMagicError as error:
+        return error
+    return None

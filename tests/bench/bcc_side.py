@@ -22,6 +22,10 @@ BPF_HASH(counts, u32, u64);
 int on_call(void *ctx) { u32 pid = bpf_get_current_pid_tgid() >> 32; counts.increment(pid); return %d; }
 """
 PLAIN = "BPF_HASH(m, u64, u64, %d);"
+PER_CPU = """
+struct told { u64 calls, bytes, ns, errors; u32 least, most; };
+BPF_TABLE("percpu_hash", u64, struct told, m, %d);
+"""
 STRUCT = "struct who { u32 pid; char comm[16]; };\nBPF_HASH(m, struct who, u64, %d);"
 
 
@@ -65,6 +69,29 @@ class Side:
             frame = pd.DataFrame(rows, columns=["key", "value"]).set_index("key")
         took = time.perf_counter_ns() - began
         return {"ns": took, "rows": len(frame), "sum": int(frame["value"].sum())}
+
+    def fill_per_cpu(self, keys: str, values: str, entries: int) -> dict[str, int]:
+        """Fill a new per-CPU map: of each key a value for each possible CPU."""
+        self.filled = BPF(text=PER_CPU % entries)
+        table = self.filled["m"]
+        raw_keys, raw_values = np.fromfile(keys, np.uint64), np.fromfile(values, np.uint8)
+        each = raw_values.nbytes // entries
+        for number, key in enumerate(raw_keys.tolist()):
+            cpus = raw_values[number * each : (number + 1) * each].tobytes()
+            table[table.Key(key)] = (table.sLeaf * table.total_cpu).from_buffer_copy(cpus)
+        return {"cpus": table.total_cpu}
+
+    def read_per_cpu(self) -> dict[str, int]:
+        """As one writes it with BCC: a loop over items(), the CPUs added up, then a DataFrame."""
+        table = self.filled["m"]
+        names = ["calls", "bytes", "ns", "errors", "least", "most"]
+        began = time.perf_counter_ns()
+        rows = [
+            (key.value, *(sum(getattr(cpu, name) for cpu in cpus) for name in names)) for key, cpus in table.items()
+        ]
+        frame = pd.DataFrame(rows, columns=["key", *names]).set_index("key")
+        took = time.perf_counter_ns() - began
+        return {"ns": took, "rows": len(frame), "sum": int(frame["bytes"].sum())}
 
 
 def main() -> None:

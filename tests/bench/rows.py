@@ -10,17 +10,20 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import psutil
 from live_cpu import live_cpu_share
-from sides import EVENT, Batch, Bcc, Bpftrace, events, kernel_headers
+from sides import EVENT, Batch, Bcc, Bpftrace, Libbpf, events, kernel_headers
 
 import ebpf_magic as em
+from ebpf_magic import build
 from ebpf_magic.hosts import registry
+from ebpf_magic.session import read_types
 
 _fresh = itertools.count(time.time_ns() % 1_000_000_000)
 
@@ -208,6 +211,111 @@ def items_rows(options: Options) -> Iterator[Row]:
         yield faster(what, "BCC, loop over items()", at_least, min(ours), min(theirs))
 
 
+PER_CPU = """
+struct told {{ u64 calls, bytes, ns, errors; u32 least, most; }};
+PERCPU_HASH(m, u64, struct told, {entries});
+SEC("tracepoint/syscalls/sys_enter_getpgid")
+int on_call(void *ctx) {{ (void)&m; return 0; }}
+"""
+TOLD = np.dtype([*((name, "<u8") for name in ("calls", "bytes", "ns", "errors")), ("least", "<u4"), ("most", "<u4")])
+
+
+def percpu_rows(options: Options) -> Iterator[Row]:
+    entries, cpus = 131_072, registry.get("auto").info.possible_cpus
+    keys, _ = contents(entries, struct_key=False)
+    values = np.zeros((entries, cpus), TOLD)
+    for number, name in enumerate(TOLD.names or ()):
+        values[name] = np.random.default_rng(number).integers(0, 1 << 20, values.shape)
+    total = int(values["bytes"].sum())
+    index = pd.MultiIndex.from_arrays([np.repeat(keys, cpus), np.tile(np.arange(cpus), entries)], names=["key", "cpu"])
+    frame = pd.DataFrame({name: values[name].ravel() for name in TOLD.names or ()}, index=index)
+    with tempfile.TemporaryDirectory() as folder, closing(Bcc(kernel_headers(Path(folder) / "headers"))) as bcc:
+        files = write(Path(folder), keys, values)
+        answer = bcc.ask("fill_per_cpu", keys=str(files[0]), values=str(files[1]), entries=entries)
+        assert answer["cpus"] == cpus
+        ours, theirs = [], []
+        source = PER_CPU.format(entries=entries)
+        with em.run(source, name="filled", attach=False, map_budget_bytes=1 << 30) as session:
+            session.maps["m"].update(frame)
+            for turn in range(options.repeats + 1):
+                began = time.perf_counter_ns()
+                read = session.maps["m"].df()
+                took = time.perf_counter_ns() - began
+                assert (len(read), int(read["bytes"].sum())) == (entries, total), (
+                    "what was read is not what was written"
+                )
+                if turn:  # before that, memory is new
+                    ours.append(took / 1e9)
+            for _ in range(max(options.repeats // 3, 1)):
+                answer = bcc.ask("read_per_cpu")
+                assert (answer["rows"], answer["sum"]) == (entries, total), "BCC read something else"
+                theirs.append(answer["ns"] / 1e9)
+    what = f"131,072-entry per-CPU hash, {cpus} CPUs, struct of 6 fields, to DataFrame"
+    yield faster(what, "BCC, loop over items()", 15, min(ours), min(theirs))
+
+
+# Many programs and maps in one object
+
+HEAD = "struct who { u32 pid, uid; char comm[16]; };"
+PAIR = """
+HASH(begun{n}, u32, u64);
+HIST_BY(took{n}, struct who, "ns");
+SEC("tracepoint/syscalls/sys_enter_read")
+int enter{n}(void *ctx)
+{{
+    START(begun{n}, TID());
+    return 0;
+}}
+SEC("tracepoint/syscalls/sys_exit_read")
+int leave{n}(struct trace_event_raw_sys_exit *ctx)
+{{
+    struct who who = {{.pid = PID(), .uid = bpf_get_current_uid_gid()}};
+    u64 took_ns = ELAPSED_NS(begun{n}, TID());
+    if (!took_ns || ctx->ret < 0)
+        return 0;
+    COMM(who.comm);
+    OBSERVE_BY(took{n}, who, took_ns);
+    return 0;
+}}
+"""
+
+
+def object_rows(options: Options) -> Iterator[Row]:
+    host = registry.get("auto")
+    target = build.KernelTarget(host.info.arch, host.info.build_id, host.btf)
+    built = build.compile_cell(HEAD + "".join(PAIR.format(n=n) for n in range(25)), kernel=target)
+    ours, theirs = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "object.o"
+        file.write_bytes(built.object)
+        with closing(Libbpf(Path(folder), file)) as libbpf:
+            for turn in range(3 * options.repeats):
+                fresh = replace(built)  # its types are not known yet
+                began = time.perf_counter_ns()
+                loaded = host.load(fresh.object, session=f"big{turn}", name="big", meanwhile=partial(read_types, fresh))
+                session = em.Session("big", host, f"big{turn}", fresh, loaded, [], 0)
+                took = time.perf_counter_ns() - began
+                kinds = [column.kind for column in session.maps["took24"].spec.key.columns]
+                assert (len(session.maps), len(loaded.programs)) == (50, 50) and kinds == ["int", "int", "char", "int"]
+                session.stop()
+                other, maps, programs = libbpf.load()
+                assert (maps, programs) == (51, 50), (
+                    "libbpf loaded something else"
+                )  # the macros' counters are a map too
+                ours.append(took / 1e9)
+                theirs.append(other / 1e9)
+    mine, other_s = min(ours), min(theirs)
+    yield Row(
+        "an object of 50 maps and 50 programs opened, loaded and typed",
+        "libbpf's own open and load, in C",
+        "at most 1.3 times its time",
+        milliseconds(mine),
+        milliseconds(other_s),
+        f"{mine / other_s:.2f} x",
+        mine <= 1.3 * other_s,
+    )
+
+
 def batch_rows(options: Options) -> Iterator[Row]:
     entries = 1_000_000
     for struct_key, at_most in ((False, 1.4), (True, 2.0)):
@@ -372,6 +480,8 @@ ALL = {
     "stop": stop_rows,
     "items": items_rows,
     "batch": batch_rows,
+    "percpu": percpu_rows,
+    "object": object_rows,
     "load": load_rows,
     "live": live_rows,
     "vm": vm_rows,

@@ -143,6 +143,27 @@ class Bpftrace:
         end(self._process)
 
 
+class Libbpf:
+    """The C program that opens and loads an object with libbpf, again and again."""
+
+    def __init__(self, folder: Path, object: Path) -> None:
+        program = folder / "load"
+        subprocess.run(["clang", "-O2", "-Wall", "-Werror", "-o", program, HERE / "load.c", "-lbpf"], check=True)
+        self._process = subprocess.Popen(
+            privileged(str(program), str(object)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def load(self) -> tuple[int, int, int]:
+        """Open and load it once: nanoseconds, maps, programs."""
+        took, maps, programs = map(int, ask(self._process, "").split() or (0, 0, 0))
+        if not took:
+            raise Missing("libbpf did not load the object")
+        return took, maps, programs
+
+    def close(self) -> None:
+        end(self._process)
+
+
 class Batch:
     """The C program, with a hash of its own of the same contents."""
 

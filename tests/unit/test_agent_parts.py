@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebpf_magic.agent import cpus, elf, kinds, maps, near, objects, trace_log
+from ebpf_magic.agent import cgroups, cpus, elf, kinds, maps, near, objects, trace_log
 from ebpf_magic.agent.attach import Context, functions, perf, user
 from ebpf_magic.agent.fault import Fault
 from ebpf_magic.agent.maps import MapInfo
@@ -229,3 +230,14 @@ def test_kinds_by_section() -> None:
     assert kinds.changes_behaviour(kinds.TRACING, kinds.MODIFY_RETURN)
     assert not kinds.changes_behaviour(kinds.TRACING, kinds.TRACE_RAW_TP)
     assert all(not kinds.changes_behaviour(number, 0) for number in kinds._BY_TYPE)
+
+
+def test_cgroups_by_the_inodes_of_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "user.slice" / "a b").mkdir(parents=True)
+    (tmp_path / "cgroup.procs").touch()
+    monkeypatch.setattr(cgroups, "mount_point", lambda: str(tmp_path))
+    assert cgroups.paths() == {
+        (tmp_path / path).stat().st_ino: f"/{path}" for path in ("", "user.slice", "user.slice/a b")
+    }
+    monkeypatch.setattr(cgroups, "mount_point", lambda: None)
+    assert cgroups.paths() == {}

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ebpf_magic.agent.wire import Channel
-from ebpf_magic.errors import AgentError, AgentTimeoutError, EbpfMagicError
+from ebpf_magic.errors import AgentError, AgentTimeoutError, EbpfMagicError, VerifierError
 from ebpf_magic.hosts import replies
 from ebpf_magic.hosts.base import AgentHost
 
@@ -194,6 +194,31 @@ def test_a_map_of_impossible_size_is_refused(change: dict[str, Any]) -> None:
         agent.load(b"", session="s", name="n")
 
 
+def test_paths_of_cgroups_are_checked() -> None:
+    with host(frame(numbered({}), b"1 /\x0077 /user.slice/a b\0"), frame(numbered({}, 3), b"78 /\xff\0")) as agent:
+        assert agent.cgroups() == {1: "/", 77: "/user.slice/a b"}
+        assert agent.cgroups() == {78: "/\\xff"}
+    for line in (b"x /", b"1", b"1 relative", b"-1 /", b"9" * 30 + b" /", b""):
+        with host(frame(numbered({}), line + b"\0")) as agent, pytest.raises(AgentError, match="no id and path"):
+            agent.cgroups()
+
+
+def test_what_is_done_meanwhile_fails_after_the_answer() -> None:
+    def fail() -> None:
+        raise EbpfMagicError("read the types", "they are wrong")
+
+    refused = {"error": {"kind": "verifier", "what": "load", "why": "no"}}
+    answers = [frame(numbered(LOADED)), frame(numbered(refused, 3)), frame(numbered(LOADED, 4))]
+    with host(*answers) as agent:
+        with pytest.raises(EbpfMagicError, match="read the types"):
+            agent.load(b"", session="s", name="n", meanwhile=fail)
+        with pytest.raises(VerifierError, match="load"):
+            agent.load(b"", session="s", name="n", meanwhile=fail)
+        done: list[int] = []
+        assert agent.load(b"", session="s", name="n", meanwhile=lambda: done.append(1)).maps["counts"].name == "counts"
+        assert done == [1]
+
+
 def test_an_announced_payload_costs_nothing_before_it_comes() -> None:
     header = json.dumps(numbered({"sessions": {}})).encode()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -243,6 +268,7 @@ CALLS: dict[str, Callable[[AgentHost], object]] = {
     "features": lambda agent: agent.features(),
     "list": lambda agent: agent.list_kernel(),
     "btf": lambda agent: agent.btf(),
+    "cgroups": lambda agent: agent.cgroups(),
 }
 
 
