@@ -39,7 +39,8 @@ class TableView(View):
     Notes
     -----
     A column ``x_delta`` or ``x_per_s`` stands beside the column ``x``. Names that end in ``_ns`` or ``_bytes``
-    (before those endings) are shown in units of three digits, the exact value when pointed at.
+    (before those endings) are shown in units of three digits, the exact value when pointed at. What only names
+    something (``attrs["shown"]`` of the frame: a port, an inode) is shown as it is.
     """
 
     _stem = "table"
@@ -141,16 +142,28 @@ def _state(frame: pd.DataFrame, by: str | None, ascending: bool, top: int) -> di
 def _beside(frame: pd.DataFrame) -> dict[str, str]:
     """Return the value columns and what they are, each ``_delta`` and ``_per_s`` behind the column it was made from."""
     names = [str(name) for name in frame.columns]
+    shown = frame.attrs.get("shown", {})
     kinds: dict[str, str] = {}
     for name in names:
         made_from = next((name.removesuffix(end) for end in ("_delta", "_per_s") if name.endswith(end)), name)
         if made_from != name and made_from in names:
             continue
-        kinds[name] = "total" if frame[name].dtype.kind in "iuf" else "text"
+        kinds[name] = "total" if name not in shown and _is_number(frame[name]) else "text"
         kinds.update(
             {f"{name}{end}": kind for end, kind in (("_delta", "delta"), ("_per_s", "rate")) if f"{name}{end}" in names}
         )
     return kinds
+
+
+def _is_number(column: pd.Series[Any]) -> bool:
+    """Whether a column can be counted with; integers of more than 64 bits are Python's own, as objects."""
+    return column.dtype.kind in "iuf" or (column.dtype == object and _are_integers(column.to_numpy()))
+
+
+def _are_integers(values: np.ndarray[Any, Any]) -> bool:
+    from pandas.api.types import infer_dtype
+
+    return infer_dtype(values, skipna=False) == "integer"
 
 
 def _column(frame: pd.DataFrame, keys: list[str], name: str) -> np.ndarray[Any, Any]:
@@ -161,7 +174,9 @@ def _column(frame: pd.DataFrame, keys: list[str], name: str) -> np.ndarray[Any, 
 
 def _top(values: np.ndarray[Any, Any], top: int, ascending: bool) -> np.ndarray[Any, Any]:
     """Return the positions of the first `top` values in order; equal values keep the order they have in the frame."""
-    if values.dtype.kind not in "iufb":
+    if values.dtype == object and _are_integers(values):
+        values = np.unique(values, return_inverse=True)[1]
+    elif values.dtype.kind not in "iufb":
         values = np.unique(values.astype(str), return_inverse=True)[1]
     elif values.dtype.kind == "f":
         values = np.where(np.isnan(values), math.inf if ascending else -math.inf, values)

@@ -148,3 +148,37 @@ def test_before_any_data_and_with_an_empty_frame() -> None:
     view.update(frame(0))
     assert "0 of 0 rows" in view.text()
     assert "0 of 0 rows" in view.html()
+
+
+def network_view() -> TableView:
+    rows = {
+        "peer": ["10.0.0.2", "10.0.0.10"], "port": np.array([443, 47113], np.uint16), "task": ["0xffff", "0x0"],
+        "big": np.array([2**100, -(2**64)], object), "level": pd.Categorical(["HIGH", "7"]), "in.calls": [5, 6],
+    }  # fmt: skip
+    shown = pd.DataFrame(rows, index=pd.Index(["/a", "/b"], name="cgroup"))
+    shown.attrs["shown"] = {"peer": "ipv4", "port": "port", "task": "hex", "cgroup": "cgroup"}
+    view = TableView("t")
+    view.update(shown)
+    return view
+
+
+def test_what_names_something_is_shown_as_it_is() -> None:
+    view = network_view()
+    kinds = {column["name"]: column["kind"] for column in view._state["columns"]}
+    assert kinds == {
+        "cgroup": "key", "peer": "text", "port": "text", "task": "text", "big": "total", "level": "text",
+        "in.calls": "total",
+    }  # fmt: skip
+    assert view._state["by"] == "big"
+    assert view._state["rows"] == [
+        ["/a", "10.0.0.2", 443, "0xffff", str(2**100), "HIGH", 5],
+        ["/b", "10.0.0.10", 47113, "0x0", str(-(2**64)), "7", 6],
+    ]
+    assert "47113" in view.text() and "47,113" not in view.text()
+
+
+@pytest.mark.parametrize(("by", "first"), [("port", "/b"), ("big", "/a"), ("in.calls", "/b")])
+def test_numbers_are_ordered_as_numbers_whatever_their_width(by: str, first: str) -> None:
+    view = network_view()
+    view._on_message({"sort": by, "ascending": False})
+    assert view._state["rows"][0][0] == first
