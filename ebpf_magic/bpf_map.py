@@ -81,7 +81,9 @@ class Map:
         -------
         pandas.DataFrame
             Key fields as index (``key`` for a plain key), value fields as columns (``value`` for a plain value), with
-            the types of the C declaration. A histogram map gives its occupied buckets: index ``low_<unit>``, columns
+            the types of the C declaration. Fields of nested structs are ``outer.inner``; the members of a union stand
+            side by side, ``df.attrs["unions"]`` names them; what has a form, such as an address, is shown in it, and
+            ``df.attrs["shown"]`` names that. A histogram map gives its occupied buckets: index ``low_<unit>``, columns
             ``high_<unit>`` and ``count``. ``df.attrs`` says how it was read: ``read`` ("batch" or "element"),
             ``began_ns``, ``ended_ns`` (CLOCK_MONOTONIC), ``restarts``.
 

@@ -244,7 +244,7 @@ class Btf:
 
     @property
     def data_sections(self) -> list[str]:
-        """The names of the sections that hold variables, such as `.data` and `.bss`, and of those that hold others."""
+        """The names of the sections of variables, such as `.data` and `.bss`, also of those that are maps."""
         return [self.type(section_id).name for section_id in self.sections]
 
     def line_info(self, section: str) -> list[LineInfo]:

@@ -150,11 +150,14 @@ def _enum(value: Any, numbers: dict[str, int], limits: tuple[int, int]) -> int:
 def _floats(rows: Rows, dtype: np.dtype[Any], values: Any) -> Array:
     """Convert to float; NaN is a float's own value and stays."""
     found = np.asarray(values)
+    if found.dtype == dtype:
+        return found
     if found.dtype.kind not in "iuf":
         wrong = [not isinstance(value, (int, float, np.number)) for value in found]
         if any(wrong):
             rows.refuse(wrong.index(True), f"{found[wrong.index(True)]!r} is not a number")
-    wide = found.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # of a signalling NaN, which becomes a quiet one
+        wide = found.astype(np.float64)
     lost = np.isfinite(wide) & (np.abs(wide) > np.finfo(dtype).max)
     if lost.any():
         row = int(np.flatnonzero(lost)[0])

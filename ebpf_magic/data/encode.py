@@ -20,6 +20,8 @@ from ebpf_magic.errors import NoSuchNameError, UsageError
 
 Array = npt.NDArray[Any]
 
+_SHOWS = {"bool": 0, "float": 1, "char": 2}  # a flag, a number but for a NaN, bytes up to a NUL; all others all
+
 PER_CPU = frozenset(("percpu_hash", "percpu_array", "lru_percpu_hash"))
 """Map types that hold a value for each possible CPU."""
 
@@ -196,11 +198,9 @@ def pack(layout: Layout, parts: Mapping[str, tuple[Rows, Any]], count: int) -> A
     written = [
         to_raw(parts[column.name][0], column, _stored(layout, column), parts[column.name][1]) for column in columns
     ]
-    # What shows less than all of its bits goes first, so that in a union the others have the last word.
-    for partial in (True, False):
-        for column, raw in zip(columns, written, strict=True):
-            if partial == (column.kind in ("char", "float", "bool")):
-                layout.put(packed, column, raw)
+    # What shows least of its bits goes first, so that in a union those that show more have the last word.
+    for column, raw in sorted(zip(columns, written, strict=True), key=lambda pair: _SHOWS.get(pair[0].kind, 3)):
+        layout.put(packed, column, raw)
     for column, raw in zip(columns, written, strict=True):
         if column.unions:
             _check_agreement(layout, packed, column, parts[column.name][0], raw)
@@ -217,18 +217,15 @@ def _stored(layout: Layout, column: Column) -> np.dtype[Any]:
 def _check_agreement(layout: Layout, packed: Array, column: Column, rows: Rows, raw: Array) -> None:
     """Hold a union's member to what its bytes are now that the others are written too."""
     now = to_raw(rows, column, raw.dtype, values_of(column, layout.take(packed, column)))
-    # As bytes: a NaN is not equal to itself.
-    differs = now != raw if raw.dtype == object else (_bytes_of(now) != _bytes_of(raw)).any(axis=1)
+    differs = now != raw
+    if raw.dtype.kind == "f":
+        differs &= ~(np.isnan(now) & np.isnan(raw))
     if differs.any():
         union = column.unions[-1][0] or "it"
         rows.refuse(
             int(np.flatnonzero(differs)[0]),
             f"the members of the union ({union}) say different things; leave out the columns that are not meant",
         )
-
-
-def _bytes_of(raw: Array) -> Array:
-    return np.ascontiguousarray(raw).view(np.uint8).reshape(len(raw), raw.dtype.itemsize)
 
 
 def missing(layout: Layout, given: Set[str]) -> list[Column]:

@@ -82,10 +82,13 @@ class Layout:
         if column.bits is not None:
             return wide.take(raw, column.bits)
         native = self.dtype_of(column)
-        return raw if raw.dtype == native else raw.astype(native)
+        if raw.dtype == native:
+            return raw
+        with np.errstate(invalid="ignore"):  # of a signalling NaN among half floats
+            return raw.astype(native)
 
     def put(self, rows: Array, column: Column, values: Array) -> None:
-        """Write a column's values, as `take` gives them, into contiguous rows of this dtype that begin as zeros."""
+        """Write a column's values, as `take` gives them, into contiguous rows of this dtype."""
         if column.bits is not None:
             fields = self.dtype.fields
             at = fields[column.path][1] if fields else 0

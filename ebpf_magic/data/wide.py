@@ -56,7 +56,7 @@ def take(raw: Array, bits: Bits) -> Array:
 
 
 def put(rows: Array, at: int, numbers: Array, bits: Bits) -> None:
-    """Put integers into rows of bytes, shape (rows, bytes), from byte `at`; the bits there must be zero or the same."""
+    """Put integers into rows of bytes, shape (rows, bytes), from byte `at`; the bits beside them stay as they are."""
     size = bits.touched_bytes
     words = np.zeros((len(rows), -(-size // 8)), np.uint64)
     if bits.size > 8:
@@ -68,6 +68,8 @@ def put(rows: Array, at: int, numbers: Array, bits: Bits) -> None:
         words[:, 0] = plain << np.uint64(bits.shift)
         if bits.shift + bits.width > _WORD:
             words[:, 1] = plain >> np.uint64(_WORD - bits.shift)
+    mask = ((1 << bits.width) - 1) << bits.shift
+    rows[:, at : at + size] &= ~np.frombuffer(mask.to_bytes(size, "little"), np.uint8)
     rows[:, at : at + size] |= words.astype("<u8").view(np.uint8)[:, :size]
 
 

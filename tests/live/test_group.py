@@ -66,6 +66,16 @@ def test_frames_have_a_level_host() -> None:
     assert group.maps["counts"].df().xs(os.getpid(), level="key")["value"].to_dict() == {"one": 7, "two": 7}
 
 
+def test_variables_are_read_by_host_and_written_on_all() -> None:
+    source = 'volatile u32 step = 1;\nSEC("tracepoint/syscalls/sys_enter_getppid") int f(void *ctx) { return step; }'
+    with run(source, set={"step": 2}) as group:
+        assert group.vars["step"] == {"one": 2, "two": 2}
+        group["two"].vars["step"] = 3
+        assert group.vars.df()["value"].to_dict() == {("one", "step"): 2, ("two", "step"): 3}
+        group.vars["step"] = 4
+        assert group.vars["step"] == {"one": 4, "two": 4}
+
+
 def test_it_is_one_session_by_name() -> None:
     group = run()
     assert em.sessions() == [group]

@@ -176,6 +176,13 @@ def test_floats_that_do_not_fit() -> None:
             encode(spec, "hash", plain([1], [value]), 2)
 
 
+def test_a_signalling_nan_comes_back() -> None:
+    spec = dataclasses.replace(SPECS["plain"], value=float_layout())
+    raw = bytes.fromhex("0000817f")
+    frame = map_frame(spec, "hash", bytes(4), raw, 1, 2)
+    assert encode(spec, "hash", frame, 2)[1] == raw
+
+
 def float_layout() -> Layout:
     return Layout(np.dtype("<f4"), (Column("", "", "float"),))
 
