@@ -140,6 +140,36 @@ def test_how_it_ended_is_said(script: str, ending: str) -> None:
     one.close()
 
 
+def test_what_only_looks_like_a_mark_is_none() -> None:
+    one = life(
+        'echo "ebpf_magic: 1.2.3 early"; echo "ebpf_magic: . x"; echo "ebpf_magic: $(printf %0500d 9) big";'
+        'echo "ebpf_magic: 2 ended ²"; echo "ebpf_magic: 3 kernel"; printf "a\\302\\2335mb\\n"'
+    )
+    assert one.wait(5)
+    assert one.ending() == "the agent in the guest ended: in an unknown way"
+    assert set(one.console.marks) == {"ended", "kernel"}
+    assert one.console.text() == "ab"  # U+009B begins a terminal's sequence, too
+    one.close()
+
+
+def test_the_console_is_read_on_whatever_becomes_of_those_who_are_told() -> None:
+    agent, console = Line(), Line()
+    asked: list[str] = []
+
+    def on_mark(stage: str, seconds: float, more: str) -> None:
+        asked.append(made.console.text())
+        raise ValueError("no more output")
+
+    script = 'sleep 0.2; for each in one two; do echo "ebpf_magic: 1 $each"; done; echo last'
+    made = Life(["/bin/sh", "-c", script], agent, console, [], on_mark)
+    made.console.wait_for_end(5)
+    assert len(asked) == 2
+    assert made.console.text() == "last"
+    assert made.console.notes == ["how far it is could not be told: ValueError('no more output')"] * 2
+    assert made.wait(5)
+    made.close()
+
+
 def test_a_talkative_guest_is_bounded() -> None:
     one = life('yes "ebpf_magic: 1 $$ and more" | head -c 3000000; for i in 1 2 3; do echo "ebpf_magic: 1 s$i"; done')
     one.console.wait_for_end(20)
