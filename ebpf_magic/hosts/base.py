@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentHost", "HostInfo", "Link", "Loaded", "MapHandle"]
 
+GONE = "the agent is gone: "
 MAP_BUDGET_BYTES = 256 << 20
 MAX_CPU = 0.25
 CLOSE_S = 10.0
@@ -384,7 +385,7 @@ class AgentHost:
         why = self._death or "it was closed"
         return AgentError(
             f"call {verb!r} of the agent on {self.name}",
-            f"the agent is gone: {why}" + (f"\nIts last words:\n{words}" if words else ""),
+            f"{GONE}{why}" + (f"\nIts last words:\n{words}" if words else ""),
             "What it had in the kernel is gone with it. Run the cell again: it starts a new one.",
             log=words,
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebpf_magic.errors import AgentError, AgentTimeoutError, NoHostError, UsageError
-from ebpf_magic.hosts.base import AgentHost, HostInfo
+from ebpf_magic.hosts.base import GONE, AgentHost, HostInfo
 
 if TYPE_CHECKING:
     from ebpf_magic.hosts.guest.life import Life
@@ -184,20 +184,24 @@ class _Boot:
         from ebpf_magic.hosts.guest import qemu
 
         known = qemu.remembered()
-        if qemu.may_use_kvm() and known is not False:
-            life = self._start(kvm=True)
-            try:
-                works = life.console.wait_for("kernel", _KVM_S)
+        if not qemu.may_use_kvm() or known is False:
+            return self._finish(self._start(kvm=False), "software emulation")
+        life = self._start(kvm=True)
+        try:
+            works = life.console.wait_for("kernel", _KVM_S)
+            if works:
                 if known is None:
-                    qemu.remember(works)
-                if works:
-                    return self._finish(life, "kvm")
-            except BaseException:
-                _end(life)
-                raise
+                    qemu.remember(True)
+                return self._finish(life, "kvm")
+        except BaseException:
             _end(life)
-            self._progress("kvm does not boot a guest here: software emulation instead")
-        return self._finish(self._start(kvm=False), "software emulation")
+            raise
+        _end(life)
+        self._progress("kvm does not boot a guest here: software emulation instead")
+        host = self._finish(self._start(kvm=False), "software emulation")
+        if known is None:  # not before: what neither way boots says nothing about KVM
+            qemu.remember(False)
+        return host
 
     def _start(self, kvm: bool) -> Life:
         from ebpf_magic import kernels
@@ -239,7 +243,7 @@ class _Boot:
         except AgentTimeoutError as error:
             raise self._failure(f"no agent within {BOOT_S:g} s", life) from error
         except AgentError as error:
-            raise self._failure(life.ending(), life) from error
+            raise self._failure(error.why.partition("\n")[0].removeprefix(GONE), life) from error
         except BaseException:
             _end(life)
             raise

@@ -158,6 +158,7 @@ class Life:
     ) -> None:
         self._agent, self._console, self._alive = agent, console, Line()
         self._lock = threading.Lock()
+        self._killed = False
         self.channel = Channel(read_fd=os.dup(agent.ours.fileno()), write_fd=os.dup(agent.ours.fileno()))
         try:
             # A session of its own: Ctrl-C in a terminal is not for the guest.
@@ -198,6 +199,7 @@ class Life:
         """End it by force."""
         with self._lock:
             if self.popen.poll() is None:
+                self._killed = True
                 os.killpg(self.popen.pid, signal.SIGKILL)
                 self.popen.wait()
 
@@ -211,7 +213,7 @@ class Life:
         if "ended" in self.console.marks:
             return f"the agent in the guest ended: {_how(self.console.marks['ended'][1])}"
         code = self.popen.poll()
-        if code is None:
+        if code is None or self._killed:  # by us, and for a reason that whoever did it knows
             return "its connection ended"
         if code == -signal.SIGKILL or code == 128 + signal.SIGKILL:
             return "QEMU was killed by SIGKILL"
