@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +12,9 @@ from pathlib import Path
 import pytest
 from test_hostile_agent import HELLO, frame
 
+from ebpf_magic import kernels
 from ebpf_magic.errors import NoHostError
-from ebpf_magic.hosts.guest import life, qemu
+from ebpf_magic.hosts.guest import image, initramfs, life, qemu
 from ebpf_magic.hosts.guest.shares import Root
 from ebpf_magic.hosts.vm import VmHost, _Boot
 from ebpf_magic.kernels import Kernel
@@ -78,6 +81,24 @@ def test_what_the_agent_did_wrong_is_the_cause(
     assert "said on the console" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        (
+            "qemu: cannot set up guest memory 'pc.ram': Cannot allocate memory",
+            "cannot give now; try less: memory_mb=512",
+        ),
+        ("Kernel panic - not syncing: System is deadlocked on memory", "more may help: memory_mb=2048"),
+        ("Kernel panic - not syncing: no working init found", ""),
+    ],
+)
+def test_whose_memory_is_short(boot: Boot, said: str, advice: str) -> None:
+    with pytest.raises(NoHostError) as caught:
+        boot(f"sys.exit({said!r})")
+    assert advice in caught.value.hint
+    assert bool(advice) == bool(caught.value.hint)
+
+
 def test_a_frame_that_qemu_leaves_unfinished(boot: Boot) -> None:
     with pytest.raises(NoHostError, match="the stream ended within a frame"):
         boot(f"{STARTS}\nos.read(agent, 1 << 16); os.write(agent, {frame(HELLO)[:-5]!r})")
@@ -106,3 +127,24 @@ def test_kvm_that_boots_is_remembered(boot: Boot) -> None:
     with boot(good(), by_kvm="sys.exit(1)") as host:  # it does not today, for whatever reason
         assert host.acceleration == "software emulation"
     assert qemu.remembered() is True
+
+
+@pytest.mark.parametrize("at", ["image", "lines"])
+def test_what_this_process_cannot_get_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """An image that cannot be read, no more descriptors: one error, and nothing left open (a warning is an error)."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(qemu, "find", lambda: "/bin/true")
+    monkeypatch.setattr(qemu, "may_use_kvm", lambda: False)
+    if at == "lines":
+        monkeypatch.setattr(image, "fastest", lambda kernel: kernel.image)
+        monkeypatch.setattr(initramfs, "base", lambda kernel, busybox: b"")
+        monkeypatch.setattr(kernels, "busybox", lambda: Path("/bin/true"))
+        monkeypatch.setattr(life, "Line", no_descriptor)
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(NoHostError, match=r"boot kernel 6\.1\.0-1-test.*(vmlinuz cannot be read|Too many open files)"):
+        _Boot("vm", KERNEL, 2, 1024, Root([]), False, lambda text: None).host()
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+def no_descriptor() -> life.Line:
+    raise OSError(errno.EMFILE, "Too many open files")
