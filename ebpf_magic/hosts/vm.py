@@ -294,7 +294,8 @@ class _Boot:
     def _advice(self, words: str) -> str:
         had = f"It had {self._memory_mb} MiB of memory"
         if "cannot set up guest memory" in words:  # QEMU's own
-            return f"{had}, which this machine cannot give now; try less: memory_mb={max(self._memory_mb // 2, _ROOMY_MB)}."
+            less = max(self._memory_mb // 2, _ROOMY_MB)
+            return f"{had}, which this machine cannot give now; try less: memory_mb={less}."
         if "memory" in words or self._memory_mb < _ROOMY_MB:
             return f"{had}; more may help: memory_mb={max(self._memory_mb * 2, 1024)}."
         return ""

@@ -85,7 +85,7 @@ def test_what_the_agent_did_wrong_is_the_cause(
     ("said", "advice"),
     [
         (
-            "qemu: cannot set up guest memory 'pc.ram': Cannot allocate memory",
+            "cannot set up guest memory 'pc.ram': Cannot allocate memory",
             "cannot give now; try less: memory_mb=512",
         ),
         ("Kernel panic - not syncing: System is deadlocked on memory", "more may help: memory_mb=2048"),
