@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import keyword
+import os
 import secrets
 import threading
 import time
@@ -343,9 +344,12 @@ def _by_host(group: list[Session]) -> dict[AgentHost, list[Session]]:
 
 
 def _at_exit() -> None:
+    if os.getpid() != _PROCESS:  # a forked child's end is not the end of its parent's sessions
+        return
     stop_all()
     registry.close_all()
 
 
+_PROCESS = os.getpid()
 _watchman = _Watchman()
 atexit.register(_at_exit)

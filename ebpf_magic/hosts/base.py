@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -126,6 +127,7 @@ class AgentHost:
         self._hook_ns: dict[str, float | None] = {}
         self._death = ""
         self._closed = False
+        _hosts.add(self)
         try:
             self.info = self._hello()
         except BaseException:
@@ -389,3 +391,16 @@ class AgentHost:
             "What it had in the kernel is gone with it. Run the cell again: it starts a new one.",
             log=words,
         )
+
+
+# The thread that makes the round trips is not in a forked child: one that ends would wait for it, to stop sessions that
+# are its parent's.
+_hosts: weakref.WeakSet[AgentHost] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    for host in list(_hosts):
+        host._death = "it belongs to the process that this one was forked from"
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
