@@ -147,6 +147,10 @@ def test_the_console_is_heard() -> None:
     [
         ('echo "[1.0] Kernel panic - not syncing: no init found"', "the guest's kernel panicked: no init found"),
         ('echo "ebpf_magic: 3 ended 137"', "the agent in the guest ended: killed by SIGKILL"),
+        (
+            'echo "ebpf_magic: 3 oom 2"; echo "ebpf_magic: 3 ended 137"',
+            "the agent in the guest ended: killed by SIGKILL; the guest had run out of memory",
+        ),
         ('echo "ebpf_magic: 3 ended 1"', "the agent in the guest ended: exit code 1"),
         ('echo "ebpf_magic: 3 failed mount /usr"', "the guest could not mount /usr"),
         ("kill -KILL $$", "QEMU was killed by SIGKILL"),

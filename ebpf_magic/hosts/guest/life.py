@@ -211,7 +211,8 @@ class Life:
         if "failed" in self.console.marks:
             return f"the guest could not {self.console.marks['failed'][1]}"
         if "ended" in self.console.marks:
-            return f"the agent in the guest ended: {_how(self.console.marks['ended'][1])}"
+            memory = "; the guest had run out of memory" if "oom" in self.console.marks else ""
+            return f"the agent in the guest ended: {_how(self.console.marks['ended'][1])}{memory}"
         code = self.popen.poll()
         if code is None or self._killed:  # by us, and for a reason that whoever did it knows
             return "its connection ended"
