@@ -383,11 +383,14 @@ class AgentHost:
             self._death = self._link.ending()
 
     def _dead(self, verb: str) -> AgentError:
+        what = f"call {verb!r} of the agent on {self.name}"
+        if not self._death:
+            again = "Run the cell again; a host that you made yourself is to be made anew."
+            return AgentError(what, f"{GONE}it was closed", f"What it had in the kernel is gone with it. {again}")
         words = self._link.last_words()
-        why = self._death or "it was closed"
         return AgentError(
-            f"call {verb!r} of the agent on {self.name}",
-            f"{GONE}{why}" + (f"\nIts last words:\n{words}" if words else ""),
+            what,
+            f"{GONE}{self._death}" + (f"\nIts last words:\n{words}" if words else ""),
             "What it had in the kernel is gone with it. Run the cell again: it starts a new one.",
             log=words,
         )
