@@ -6,7 +6,6 @@ import os
 import signal
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,7 +38,7 @@ def kernel(name: str) -> kernels.Kernel:
 @pytest.fixture(autouse=True)
 def the_next_cell_works(name: str) -> Iterator[None]:
     """Whatever happened, a guest that was there before is there, and no other."""
-    before = works(name)
+    before = registry.get(name)
     yield
     assert works(name) is before
     assert guests() == [before._life.popen.pid]
@@ -91,6 +90,7 @@ def test_no_qemu_on_the_path_then_one_for_two_cells_at_once(monkeypatch: pytest.
     one, two = (run.result() for run in runs)
     host = registry.get(other)
     assert one.agent_host is two.agent_host is host
+    assert any("booting" in text for text in said)
     assert sum("is up after" in text for text in said) == 1
     assert one.maps["counts"].df().empty
     told(host, "python3 -I -S -c 'import os; [os.getppid() for _ in range(1000)]'")
@@ -169,7 +169,8 @@ def test_a_kernel_removed_under_a_running_guest(
 @pytest.mark.parametrize("after_s", [0.02, 0.5, 2.0])
 def test_an_interrupt_while_it_boots(kernel: kernels.Kernel, after_s: float) -> None:
     before, sockets = set(guests()), descriptors()
-    timer = threading.Timer(after_s, signal.raise_signal, [signal.SIGINT])
+    main = threading.main_thread().ident
+    timer = threading.Timer(after_s, signal.pthread_kill, [main, signal.SIGINT])
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         ebpf_magic.run(CELL, name="calls", on=f"vm:{kernel.release}")
@@ -188,14 +189,11 @@ def _links() -> Iterator[str]:
             yield f"/proc/self/fd/{fd}"
 
 
-@pytest.mark.parametrize("memory_mb", [96, 112])
-def test_a_guest_with_far_too_little_memory(kernel: kernels.Kernel, memory_mb: int) -> None:
-    began = time.monotonic()
-    with pytest.raises(NoHostError) as caught:
-        ebpf_magic.hosts.vm(kernel.release, memory_mb=memory_mb)
-    assert "MiB, which is all the memory it has left" in str(caught.value) or "panicked: " in str(caught.value)
-    assert f"It had {memory_mb} MiB of memory; more may help: memory_mb=1024." in caught.value.hint
-    assert time.monotonic() - began < 30
+def test_a_guest_with_far_too_little_memory(kernel: kernels.Kernel) -> None:
+    """It looks by itself, before it starts an agent that it could only read over and over."""
+    with pytest.raises(NoHostError, match=r"the guest could not start an agent in .* which is all the memory it") as no:
+        ebpf_magic.hosts.vm(kernel.release, memory_mb=96)
+    assert no.value.hint == "It had 96 MiB of memory; more may help: memory_mb=1024."
 
 
 # In the place of the guest's interpreter: the agent, but for one of its answers.
