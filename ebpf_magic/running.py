@@ -147,7 +147,7 @@ class _Cell:
         """Bring it into the kernel of one host."""
         host = registry.get(on, self.progress) if isinstance(on, str) else on
         began = time.perf_counter_ns()
-        target = build.KernelTarget(host.info.arch, host.info.build_id, host.btf)
+        target = build.KernelTarget(host.info.arch, host.kernel_id, host.btf)
         built = build.compile_cell(self.source, kernel=target, clang=self.clang)
         compiled = time.perf_counter_ns()
         token = f"{self.name}-{secrets.token_hex(4)}"

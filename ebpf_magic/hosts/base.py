@@ -139,6 +139,11 @@ class AgentHost:
         """Whether the agent answers, as far as is known."""
         return not self._death and not self._closed
 
+    @property
+    def kernel_id(self) -> str:
+        """What tells its kernel from others, under which the types that it gave are kept."""
+        return self.info.build_id
+
     def load(
         self,
         obj: bytes,

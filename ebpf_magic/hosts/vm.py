@@ -65,6 +65,11 @@ class VmHost(AgentHost):
         self.close()
 
     @property
+    def kernel_id(self) -> str:
+        """As every host's; but a guest that says another kernel's id gives types to nobody but those of its own."""
+        return f"guest of {self.kernel.image}: {self.info.build_id}" if self.info.build_id else ""
+
+    @property
     def console(self) -> str:
         """The last lines of the guest's console."""
         return self._life.console.text()

@@ -60,6 +60,14 @@ def test_a_guest_that_comes_up(boot: Boot) -> None:
     assert not host.alive
 
 
+@pytest.mark.parametrize("build_id", ["00" * 20, ""])
+def test_a_guest_gives_types_to_nobody_but_its_own_kind(boot: Boot, build_id: str) -> None:
+    """What it says is its kernel's id could be this machine's: under that alone nothing of it may be kept."""
+    with boot(good(build_id=build_id)) as host:
+        assert host.info.build_id == build_id
+        assert host.kernel_id == (f"guest of /no/vmlinuz: {build_id}" if build_id else "")
+
+
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
