@@ -101,14 +101,6 @@ def test_a_guest_that_hangs_is_given_up(host: VmHost) -> None:
     assert gone(pid)
 
 
-def test_no_room_for_the_guest_is_told(host: VmHost) -> None:
-    with pytest.raises(NoHostError) as caught:
-        ebpf_magic.hosts.vm(host.kernel.release, memory_mb=80).close()
-    assert "the guest's kernel panicked" in str(caught.value)
-    assert "It had 80 MiB of memory" in str(caught.value)
-    assert caught.value.log
-
-
 def test_a_kernel_that_is_none_is_told(host: VmHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = tmp_path / "vmlinuz"
     image.write_bytes(b"no kernel" * 1000)
