@@ -27,8 +27,12 @@ EbpfMagicError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+# What would move a terminal's cursor or colour what follows; U+009B begins such a sequence just as ESC [ does.
+_CONTROL = re.compile(r"(\x1b\[|\x9b)[0-9;?]*[A-Za-z]|\x1bc|[^\n\t\x20-\x7e\xa0-\U0010ffff]")
 
 
 class EbpfMagicError(Exception):
@@ -206,6 +210,11 @@ _BY_KIND: dict[str, type[EbpfMagicError]] = {
 }
 
 
+def plain(text: str) -> str:
+    """Return text of somebody who is not trusted, such as a guest, without what a terminal would obey."""
+    return _CONTROL.sub("", text)
+
+
 def from_wire(error: Mapping[str, Any], log: str = "") -> EbpfMagicError:
     """Make the exception for an error the agent reported; an unknown kind becomes a HostError."""
     kind = _BY_KIND.get(str(error.get("kind")), HostError)
@@ -214,15 +223,15 @@ def from_wire(error: Mapping[str, Any], log: str = "") -> EbpfMagicError:
 
     def text(key: str) -> str:
         value = error.get(key)
-        return value if isinstance(value, str) else ""
+        return plain(value) if isinstance(value, str) else ""
 
     return kind(
         text("what") or "the agent reported an error",
         text("why"),
         text("hint"),
-        near=[str(name) for name in near] if isinstance(near, list) else (),
+        near=[plain(str(name)) for name in near] if isinstance(near, list) else (),
         errno=errno if isinstance(errno, int) else None,
         program=text("program") or None,
         target=text("target") or None,
-        log=log,
+        log=plain(log),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import keyword
+import os
 import secrets
 import threading
 import time
@@ -27,11 +28,12 @@ from ebpf_magic.errors import (
 )
 from ebpf_magic.group import Group
 from ebpf_magic.hosts import registry
+from ebpf_magic.hosts.base import AgentHost
 from ebpf_magic.live import Task, ticker
 from ebpf_magic.session import Session, Stage, read_types
 
 if TYPE_CHECKING:
-    from ebpf_magic.hosts.base import AgentHost, Loaded
+    from ebpf_magic.hosts.base import Loaded
 
 MAP_BUDGET_BYTES = 256 << 20
 MAX_CPU = 0.25
@@ -46,7 +48,7 @@ def run(
     source: str,
     name: str | None = None,
     engine: str = "auto",
-    on: str | Sequence[str] = "auto",
+    on: str | AgentHost | Sequence[str | AgentHost] = "auto",
     attach: Mapping[str, str] | bool | None = None,
     for_s: float | None = None,
     *,
@@ -69,9 +71,10 @@ def run(
         new one fails, the old one runs on.
     engine : str
         ``libbpf``, or ``auto``.
-    on : str or sequence of str
+    on : str or host, or a sequence of them
         ``local`` (this process may load programs), ``sudo``, ``vm`` or ``vm:6.1`` (a kernel of one's own, booted on
-        first use), or ``auto``: the first of them that works. Several, such as ``["vm:6.1", "vm:6.12"]``, give one
+        first use), or ``auto``: the first of them that works. Or a machine of its own that :func:`ebpf_magic.hosts.vm`
+        gave, which its maker closes. Several, such as ``["vm:6.1", "vm:6.12"]``, give one
         session whose frames have an index level ``host``.
     attach : mapping, optional
         Where programs go whose section does not say it: ``{"sample": "cpu-clock:99hz"}``. False attaches nothing.
@@ -126,7 +129,7 @@ def run(
         progress,
     )
     session: Session | Group
-    if isinstance(on, str):
+    if isinstance(on, (str, AgentHost)):
         session = cell.start(on)
     else:
         session = Group(name, _start_on_each(cell, _distinct(on)))
@@ -157,11 +160,11 @@ class _Cell:
     previous: Session | Group | None
     progress: Callable[[str], None] | None
 
-    def start(self, on: str) -> Session:
+    def start(self, on: str | AgentHost) -> Session:
         """Bring it into the kernel of one host."""
-        host = registry.get(on, self.progress)
+        host = registry.get(on, self.progress) if isinstance(on, str) else on
         began = time.perf_counter_ns()
-        target = build.KernelTarget(host.info.arch, host.info.build_id, host.btf)
+        target = build.KernelTarget(host.info.arch, host.kernel_id, host.btf)
         built = build.compile_cell(self.source, kernel=target, clang=self.clang)
         pieces = variables.initial(built.btf, self.initial) if self.initial else []
         compiled = time.perf_counter_ns()
@@ -203,21 +206,22 @@ class _Cell:
         return session
 
 
-def _distinct(on: Sequence[str]) -> list[str]:
-    """Check the names of several hosts."""
-    names = list(on)
-    if not names or not all(isinstance(name, str) for name in names):
+def _distinct(on: Sequence[str | AgentHost]) -> dict[str, str | AgentHost]:
+    """Check several hosts; give them by their names."""
+    hosts = list(on)
+    if not hosts or not all(isinstance(host, (str, AgentHost)) for host in hosts):
         raise UsageError(f"run on {on!r}", "name one host or several", 'Such as on=["vm:6.1", "vm:6.12"].')
-    if len(set(names)) < len(names):
-        raise UsageError(f"run on {', '.join(names)}", "a host is named twice")
-    return names
+    named = {host if isinstance(host, str) else host.name: host for host in hosts}
+    if len(named) < len(hosts):
+        raise UsageError(f"run on {', '.join(named)}", "a host is named twice")
+    return named
 
 
-def _start_on_each(cell: _Cell, names: list[str]) -> list[Session]:
+def _start_on_each(cell: _Cell, hosts: Mapping[str, str | AgentHost]) -> list[Session]:
     """Start on several hosts at the same time: on all of them, or on none."""
-    pool = ThreadPoolExecutor(len(names), "ebpf_magic-start")
+    pool = ThreadPoolExecutor(len(hosts), "ebpf_magic-start")
     # In the caller's context, which is how a notebook knows which cell's output a progress line belongs to.
-    futures = [pool.submit(copy_context().run, cell.start, name) for name in names]
+    futures = [pool.submit(copy_context().run, cell.start, host) for host in hosts.values()]
     pool.shutdown(wait=False)
     try:
         wait(futures)
@@ -225,7 +229,7 @@ def _start_on_each(cell: _Cell, names: list[str]) -> list[Session]:
         for future in futures:
             future.add_done_callback(_stop_started)
         raise
-    errors = [(name, future.exception()) for name, future in zip(names, futures, strict=True) if future.exception()]
+    errors = [(name, future.exception()) for name, future in zip(hosts, futures, strict=True) if future.exception()]
     if errors:
         for future in futures:
             _stop_started(future)
@@ -363,9 +367,12 @@ def _by_host(group: list[Session]) -> dict[AgentHost, list[Session]]:
 
 
 def _at_exit() -> None:
+    if os.getpid() != _PROCESS:  # a forked child's end is not the end of its parent's sessions
+        return
     stop_all()
     registry.close_all()
 
 
+_PROCESS = os.getpid()
 _watchman = _Watchman()
 atexit.register(_at_exit)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from ebpf_magic import running
 from ebpf_magic.hosts import registry
 from ebpf_magic.hosts import shell as commands
+from ebpf_magic.hosts.base import AgentHost
 
 if TYPE_CHECKING:
-    from ebpf_magic.hosts.base import AgentHost
     from ebpf_magic.hosts.shell import Command
 
 # Here a command is a child of this process, with its rights: no agent is needed.
@@ -19,7 +19,7 @@ _HERE = ("local", "sudo")
 
 def sh(
     command: str,
-    on: str | Sequence[str] | None = None,
+    on: str | AgentHost | Sequence[str | AgentHost] | None = None,
     *,
     background: bool = False,
     timeout_s: float | None = None,
@@ -36,7 +36,7 @@ def sh(
     command : str
         For ``/bin/sh -c``; it runs in the notebook's folder (in a VM, where that is shared; else in ``/root``). An
         ``&`` at its end puts it in the background.
-    on : str or sequence of str, optional
+    on : str or host, or a sequence of them, optional
         A host, such as ``vm:6.1``; several run it one after the other. Without it, the host or hosts of the newest
         session; without a session, this machine.
     background : bool
@@ -67,9 +67,16 @@ def sh(
     return done[0] if len(done) == 1 else done
 
 
-def _hosts(on: str | Sequence[str] | None, progress: Callable[[str], None] | None) -> list[AgentHost | None]:
+def _hosts(
+    on: str | AgentHost | Sequence[str | AgentHost] | None, progress: Callable[[str], None] | None
+) -> list[AgentHost | None]:
     if on is None:
         newest = running.sessions()[-1:]
         return [member.agent_host for session in newest for member in session.members] or [None]
-    names = [on] if isinstance(on, str) else list(on)
-    return [None if name in _HERE else registry.get(name, progress) for name in names]
+    found: list[AgentHost | None] = []
+    for each in [on] if isinstance(on, (str, AgentHost)) else list(on):
+        if isinstance(each, AgentHost):
+            found.append(each)
+        else:
+            found.append(None if each in _HERE else registry.get(each, progress))
+    return found

@@ -7,11 +7,13 @@ import heapq
 import mmap
 import os
 import re
+import struct
 from collections.abc import Callable, Iterable
 
 from . import elf, tracefs
 
 BTF = "/sys/kernel/btf/vmlinux"
+_BTF_HEADER = struct.Struct("=4x5I")  # struct btf_header: its length, then offset and size of types and of names
 _LIMIT = 5
 _MANY = 500
 # Copies and stubs that nobody means: the padding before a function, its unlikely part, tables of the linker.
@@ -54,7 +56,8 @@ def kernel_functions() -> set[str]:
 
 def btf_functions() -> set[str]:
     """Functions of the kernel that its BTF names as well, for fentry; empty without BTF."""
-    return kernel_functions() & {name.decode(errors="replace") for name in _read(BTF).split(b"\0")}
+    known = set(_btf_names())
+    return {name for name in kernel_functions() if name.encode() in known}
 
 
 def lsm_hooks() -> set[str]:
@@ -73,6 +76,15 @@ def functions(path: str) -> set[str]:
                 view.release()
     except (OSError, ValueError, elf.DamagedElf):
         return set()
+
+
+def _btf_names() -> list[bytes]:
+    """Every name in the kernel's BTF: its last section alone, of which an emulated machine has enough to do."""
+    raw = _read(BTF)
+    if len(raw) < _BTF_HEADER.size:
+        return []
+    length, _, _, at, size = _BTF_HEADER.unpack_from(raw)
+    return raw[length + at : length + at + size].split(b"\0")
 
 
 def _first_words(path: str) -> set[str]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
 
 from ebpf_magic.errors import ToolchainError
 
@@ -23,6 +28,12 @@ TAIL = b"""
 #endif
 """
 _WHAT = "make vmlinux.h from the kernel's BTF"
+_DUMP = Path(__file__).with_name("dump.py")
+_DEADLINE_S = 60
+# struct btf_header of include/uapi/linux/btf.h: its length, and where the names are behind it.
+_HEADER = struct.Struct("<2sBBIIIII")
+# A name that had quotes, braces or lines in it could be any C, which a guest would have this machine's compiler read.
+_NO_NAME = re.compile(rb"[^\w\0 .()<>:,*&$@+=\[\]-]")
 
 
 def vmlinux_h(btf: bytes) -> bytes:
@@ -31,12 +42,12 @@ def vmlinux_h(btf: bytes) -> bytes:
     Parameters
     ----------
     btf : bytes
-        What /sys/kernel/btf/vmlinux holds.
+        What /sys/kernel/btf/vmlinux holds; it is not trusted.
 
     Raises
     ------
     ToolchainError
-        When libbpf is missing or cannot read it.
+        When libbpf is missing or cannot read it, or its names are none.
 
     Requires
     --------
@@ -44,63 +55,33 @@ def vmlinux_h(btf: bytes) -> bytes:
     """
     if not btf:
         raise ToolchainError(_WHAT, "the kernel gave none", "It needs a kernel built with CONFIG_DEBUG_INFO_BTF=y.")
-    libbpf = _libbpf()
-    parsed = libbpf.btf__new(btf, len(btf))
-    if not parsed:
-        raise ToolchainError(_WHAT, f"libbpf cannot read it ({_errno()})", "A newer libbpf may: `apt install libbpf1`.")
+    if found := _NO_NAME.search(_names(btf)):
+        raise ToolchainError(_WHAT, f"its names are none that C has: one has the character {found[0]!r}")
+    python = sys.executable or shutil.which("python3") or "python3"
+    words = [python, "-I", "-S", str(_DUMP)]
     try:
-        return _HEAD + _dump(libbpf, parsed) + TAIL
-    finally:
-        libbpf.btf__free(parsed)
-
-
-def _dump(libbpf: ctypes.CDLL, parsed: int) -> bytes:
-    """Write all types as C, into memory."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.open_memstream.restype = ctypes.c_void_p
-    libc.fclose.argtypes = libc.free.argtypes = [ctypes.c_void_p]
-    text, size = ctypes.c_void_p(), ctypes.c_size_t()
-    stream = libc.open_memstream(ctypes.byref(text), ctypes.byref(size))
-    if not stream:
-        raise MemoryError
-    # vfprintf has the very type btf_dump wants, (void *, const char *, va_list): no Python is called for each line.
-    dump = libbpf.btf_dump__new(parsed, ctypes.cast(libc.vfprintf, ctypes.c_void_p), stream, None)
-    try:
-        if not dump:
-            raise ToolchainError(_WHAT, f"libbpf cannot write it as C ({_errno()})")
-        for type_id in range(1, libbpf.btf__type_cnt(parsed)):
-            if libbpf.btf_dump__dump_type(dump, type_id):
-                raise ToolchainError(_WHAT, f"libbpf cannot write type {type_id} as C ({_errno()})")
-    finally:
-        if dump:
-            libbpf.btf_dump__free(dump)
-        libc.fclose(stream)
-        header = ctypes.string_at(text, size.value) if text.value else b""
-        libc.free(text)
-    return header
-
-
-def _libbpf() -> ctypes.CDLL:
-    try:
-        libbpf = ctypes.CDLL("libbpf.so.1", use_errno=True)
+        done = subprocess.run(words, input=btf, capture_output=True, timeout=_DEADLINE_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise ToolchainError(_WHAT, f"libbpf did not finish within {_DEADLINE_S} s: it is damaged") from None
     except OSError as error:
-        raise ToolchainError(_WHAT, f"libbpf is missing ({error})", "Install it: `apt install libbpf-dev`.") from None
-    pointer, number = ctypes.c_void_p, ctypes.c_uint32
-    signatures = {
-        "btf__new": (pointer, [ctypes.c_char_p, number]),
-        "btf__free": (None, [pointer]),
-        "btf__type_cnt": (number, [pointer]),
-        "btf_dump__new": (pointer, [pointer, pointer, pointer, pointer]),
-        "btf_dump__free": (None, [pointer]),
-        "btf_dump__dump_type": (ctypes.c_int, [pointer, number]),
-        "libbpf_set_print": (pointer, [pointer]),
-    }
-    for name, (result, arguments) in signatures.items():
-        getattr(libbpf, name).restype = result
-        getattr(libbpf, name).argtypes = arguments
-    libbpf.libbpf_set_print(None)  # what is wrong is raised, not written to the notebook's stderr
-    return libbpf
+        raise ToolchainError(_WHAT, f"{python} cannot be started: {error.strerror}", errno=error.errno) from None
+    if done.returncode < 0:
+        raise ToolchainError(
+            _WHAT, f"it is damaged: libbpf was ended by {signal.Signals(-done.returncode).name}", log=_text(done.stderr)
+        )
+    if done.returncode:
+        why, hint, *_ = [*_text(done.stderr).splitlines(), "", ""]
+        raise ToolchainError(_WHAT, why, hint, log=_text(done.stderr))
+    return _HEAD + done.stdout + TAIL
 
 
-def _errno() -> str:
-    return os.strerror(ctypes.get_errno())
+def _names(btf: bytes) -> bytes:
+    """Return the names of all types and members, where libbpf will look for them."""
+    if len(btf) < _HEADER.size or btf[:2] != b"\x9f\xeb":  # of the other byte order it is no kernel's for us
+        raise ToolchainError(_WHAT, "it is no BTF of this byte order")
+    length, _, _, at, size = _HEADER.unpack_from(btf)[3:]
+    return btf[length + at : length + at + size]
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AgentHost", "HostInfo", "Link", "Loaded", "MapHandle"]
 
+GONE = "the agent is gone: "
 MAP_BUDGET_BYTES = 256 << 20
 MAX_CPU = 0.25
 CLOSE_S = 10.0
@@ -125,6 +127,7 @@ class AgentHost:
         self._hook_ns: dict[str, float | None] = {}
         self._death = ""
         self._closed = False
+        _hosts.add(self)
         try:
             self.info = self._hello()
         except BaseException:
@@ -135,6 +138,11 @@ class AgentHost:
     def alive(self) -> bool:
         """Whether the agent answers, as far as is known."""
         return not self._death and not self._closed
+
+    @property
+    def kernel_id(self) -> str:
+        """What tells its kernel from others, under which the types that it gave are kept."""
+        return self.info.build_id
 
     def load(
         self,
@@ -410,11 +418,14 @@ class AgentHost:
             self._death = self._link.ending()
 
     def _dead(self, verb: str) -> AgentError:
+        what = f"call {verb!r} of the agent on {self.name}"
+        if not self._death:
+            again = "Run the cell again; a host that you made yourself is to be made anew."
+            return AgentError(what, f"{GONE}it was closed", f"What it had in the kernel is gone with it. {again}")
         words = self._link.last_words()
-        why = self._death or "it was closed"
         return AgentError(
-            f"call {verb!r} of the agent on {self.name}",
-            f"the agent is gone: {why}" + (f"\nIts last words:\n{words}" if words else ""),
+            what,
+            f"{GONE}{self._death}" + (f"\nIts last words:\n{words}" if words else ""),
             "What it had in the kernel is gone with it. Run the cell again: it starts a new one.",
             log=words,
         )
@@ -428,3 +439,16 @@ def _error_of(call: Callable[[], object] | None) -> EbpfMagicError | None:
     except EbpfMagicError as error:
         return error
     return None
+
+
+# The thread that makes the round trips is not in a forked child: one that ends would wait for it, to stop sessions that
+# are its parent's.
+_hosts: weakref.WeakSet[AgentHost] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    for host in list(_hosts):
+        host._death = "it belongs to the process that this one was forked from"
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

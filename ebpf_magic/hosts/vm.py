@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebpf_magic.errors import AgentError, AgentTimeoutError, NoHostError, UsageError
-from ebpf_magic.hosts.base import AgentHost, HostInfo
+from ebpf_magic.hosts.base import GONE, AgentHost, HostInfo
 
 if TYPE_CHECKING:
     from ebpf_magic.hosts.guest.life import Life
@@ -27,7 +27,9 @@ _READY_S = 30.0
 _DEADLINE_S = 60.0
 # A guest that KVM boots says its first word within half a second.
 _KVM_S = 4.0
+_MOST_CPUS = 64
 _MIN_MEMORY_MB = 80
+_USUAL_MEMORY_MB = 1024
 _ROOMY_MB = 256
 _LAST_LINES = 15
 
@@ -61,6 +63,11 @@ class VmHost(AgentHost):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def kernel_id(self) -> str:
+        """As every host's; but a guest that says another kernel's id gives types to nobody but those of its own."""
+        return f"guest of {self.kernel.image}: {self.info.build_id}" if self.info.build_id else ""
 
     @property
     def console(self) -> str:
@@ -101,7 +108,7 @@ class VmHost(AgentHost):
 def vm(
     kernel: str | None = None,
     cpus: int = 2,
-    memory_mb: int = 1024,
+    memory_mb: int = _USUAL_MEMORY_MB,
     *,
     root: Root | None = None,
     scratch: bool = True,
@@ -120,7 +127,7 @@ def vm(
     cpus : int
         The guest's processors.
     memory_mb : int
-        The guest's memory in MiB; what it does not touch costs nothing.
+        The guest's memory in MiB, at most what this machine has; what it does not touch costs nothing.
     root : Root, optional
         The files it runs on: `guest.shares.machine()` unless said, or `guest.shares.image(path)`.
     scratch : bool
@@ -136,6 +143,8 @@ def vm(
     ------
     NoKernelError
         There is no such kernel; it says how to fetch it.
+    UsageError
+        No guest can have so many processors, or so much memory.
     NoHostError
         No QEMU, or the guest did not come up; the console's last lines are in it, all that is kept of it on ``log``.
 
@@ -145,13 +154,24 @@ def vm(
     """
     from ebpf_magic import kernels
 
-    if not 1 <= cpus <= 64:
-        raise UsageError(f"boot a guest with {cpus!r} processors", "from 1 to 64 can be had")
-    if not _MIN_MEMORY_MB <= memory_mb <= 1 << 20:
-        raise UsageError(f"boot a guest with {memory_mb!r} MiB of memory", f"it needs at least {_MIN_MEMORY_MB}")
+    _check_size(f"boot a guest with {cpus!r} processors", cpus, 1, _MOST_CPUS)
+    _check_size(f"boot a guest with {memory_mb!r} MiB of memory", memory_mb, _MIN_MEMORY_MB, _memory_here_mb())
     found = kernels.find(kernel)
     name = "vm" if kernel is None else f"vm:{kernel}"
     return _Boot(name, found, cpus, memory_mb, root, scratch, progress or (lambda text: None)).host()
+
+
+def _check_size(what: str, value: object, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise UsageError(what, f"from {least} to {most:,} can be had here")
+
+
+def _memory_here_mb() -> int:
+    """Return what this machine has in all: a guest that uses more has the machine end other processes.
+
+    The usual is fine on a smaller one, too: an idle guest touches a quarter of it.
+    """
+    return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20, _USUAL_MEMORY_MB)
 
 
 class _Boot:
@@ -184,20 +204,24 @@ class _Boot:
         from ebpf_magic.hosts.guest import qemu
 
         known = qemu.remembered()
-        if qemu.may_use_kvm() and known is not False:
-            life = self._start(kvm=True)
-            try:
-                works = life.console.wait_for("kernel", _KVM_S)
+        if not qemu.may_use_kvm() or known is False:
+            return self._finish(self._start(kvm=False), "software emulation")
+        life = self._start(kvm=True)
+        try:
+            works = life.console.wait_for("kernel", _KVM_S)
+            if works:
                 if known is None:
-                    qemu.remember(works)
-                if works:
-                    return self._finish(life, "kvm")
-            except BaseException:
-                _end(life)
-                raise
+                    qemu.remember(True)
+                return self._finish(life, "kvm")
+        except BaseException:
             _end(life)
-            self._progress("kvm does not boot a guest here: software emulation instead")
-        return self._finish(self._start(kvm=False), "software emulation")
+            raise
+        _end(life)
+        self._progress("kvm does not boot a guest here: software emulation instead")
+        host = self._finish(self._start(kvm=False), "software emulation")
+        if known is None:  # not before: what neither way boots says nothing about KVM
+            qemu.remember(False)
+        return host
 
     def _start(self, kvm: bool) -> Life:
         from ebpf_magic import kernels
@@ -205,7 +229,8 @@ class _Boot:
 
         how = "kvm" if kvm else "software emulation"
         self._progress(f"booting {self._kernel.release} ({how})")
-        with contextlib.ExitStack() as stack:
+        picture = image.fastest(self._kernel)
+        with contextlib.ExitStack() as stack, self._told_as_ours():
             disk = scratch.make() if self._scratch else None
             disk = None if disk is None else life.out_of_the_way(disk)
             if disk is not None:
@@ -221,7 +246,7 @@ class _Boot:
                 _write(initrd, part)
             agent, console = life.Line(), life.Line()
             guest = qemu.Guest(
-                image.fastest(self._kernel),
+                picture,
                 self._root,
                 self._cpus,
                 self._memory_mb,
@@ -233,13 +258,23 @@ class _Boot:
             inherited = [initrd] if disk is None else [initrd, disk]
             return life.Life(qemu.command(self._qemu, guest, kvm), agent, console, inherited, self._mark)
 
+    @contextlib.contextmanager
+    def _told_as_ours(self) -> Iterator[None]:
+        """Name what this process itself could not get for a guest: descriptors, memory, processes."""
+        try:
+            yield
+        except OSError as error:
+            raise NoHostError(
+                f"boot kernel {self._kernel.release} in a virtual machine", str(error), errno=error.errno
+            ) from error
+
     def _finish(self, life: Life, how: str) -> VmHost:
         try:
             host = VmHost(self._name, life, self._kernel, self._root, how)
         except AgentTimeoutError as error:
             raise self._failure(f"no agent within {BOOT_S:g} s", life) from error
         except AgentError as error:
-            raise self._failure(life.ending(), life) from error
+            raise self._failure(error.why.partition("\n")[0].removeprefix(GONE), life) from error
         except BaseException:
             _end(life)
             raise
@@ -254,15 +289,21 @@ class _Boot:
     def _failure(self, why: str, life: Life) -> NoHostError:
         words = life.console.text()
         last = "\n".join(words.splitlines()[-_LAST_LINES:])
-        hint = ""
-        if "memory" in f"{why} {words}".lower() or self._memory_mb < _ROOMY_MB:
-            hint = f"It had {self._memory_mb} MiB of memory; more may help: memory_mb={max(self._memory_mb * 2, 1024)}."
         return NoHostError(
             f"boot kernel {self._kernel.release} in a virtual machine",
             why + (f"\nThe last lines of its console:\n{last}" if last else ""),
-            hint,
+            self._advice(f"{why} {words}".lower()),
             log=words,
         )
+
+    def _advice(self, words: str) -> str:
+        had = f"It had {self._memory_mb} MiB of memory"
+        if "cannot set up guest memory" in words:  # QEMU's own
+            less = max(self._memory_mb // 2, _ROOMY_MB)
+            return f"{had}, which this machine cannot give now; try less: memory_mb={less}."
+        if "memory" in words or self._memory_mb < _ROOMY_MB:
+            return f"{had}; more may help: memory_mb={max(self._memory_mb * 2, 1024)}."
+        return ""
 
     def _progress(self, text: str) -> None:
         self._tell(f"{self._name}: {text}")

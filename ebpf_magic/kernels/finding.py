@@ -16,6 +16,7 @@ MODULES = Path("/lib/modules")
 _BZIMAGE = 0x202  # "HdrS": Documentation/arch/x86/boot.rst, section "The Real-Mode Kernel Header"
 _KERNEL_VERSION = 0x20E
 _ARM64_IMAGE = 0x38  # "ARM\x64": Documentation/arch/arm64/booting.rst
+_HEAD_BYTES = 1024
 _RELEASE_LENGTH = 64  # __NEW_UTS_LEN
 
 
@@ -141,7 +142,7 @@ def _at_path(path: Path) -> Kernel:
 def release_of(image: Path) -> str:
     """Return the release that a kernel image says it is; empty when it is none that can be booted."""
     with open(image, "rb") as file:
-        head = file.read(1024)
+        head = file.read(_HEAD_BYTES).ljust(_HEAD_BYTES, b"\0")  # of one cut short, too
         if head[_BZIMAGE : _BZIMAGE + 4] == b"HdrS":
             file.seek(struct.unpack_from("<H", head, _KERNEL_VERSION)[0] + 0x200)
             return _first_word(file.read(_RELEASE_LENGTH))

@@ -114,7 +114,7 @@ def make_folder(*parts: str) -> Path:
         try:
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
             about = each.stat()
-            if stat.S_IMODE(about.st_mode) & 0o077:
+            if about.st_uid == os.getuid() and stat.S_IMODE(about.st_mode) & 0o077:
                 each.chmod(0o700)
         except OSError as error:
             raise FetchError(

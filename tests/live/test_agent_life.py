@@ -191,6 +191,34 @@ def test_a_forked_child_does_not_keep_the_agent(start_host: Callable[..., AgentH
         os.waitpid(child, 0)
 
 
+FORKING = """
+import os, sys
+sys.path[:0] = {path!r}
+import ebpf_magic
+cell = 'HASH(m, u32, u64); SEC("tracepoint/syscalls/sys_enter_getppid") int p(void *c) {{ COUNT(m, PID()); return 0; }}'
+session = ebpf_magic.run(cell, name="s", on={host!r})
+if os.fork() == 0:
+    try:
+        session.agent_host.status()
+    except ebpf_magic.errors.AgentError as error:
+        print(error.why.splitlines()[0], flush=True)
+    session.agent_host.close()
+    with ebpf_magic.run(cell, name="own", on={host!r}) as own:
+        print(own.state, own.agent_host is session.agent_host, flush=True)
+    sys.exit()
+print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
+os.getppid()
+print(session.state, session.maps["m"].df().loc[os.getpid(), "value"])
+"""
+
+
+def test_a_forked_child_ends_at_once_and_leaves_the_session_alone() -> None:
+    words = [sys.executable, "-c", FORKING.format(path=sys.path, host=rights.host_name())]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    said = ["the agent is gone: it belongs to the process that this one was forked from", "running False", "0"]
+    assert done.stdout.splitlines() == [*said, "running 1"]
+
+
 def resources(host: AgentHost) -> tuple[int, int, int]:
     """Descriptors of this process and of the agent, and the agent's sessions."""
     return (

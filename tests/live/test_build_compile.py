@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -379,3 +380,19 @@ def test_vmlinux_h_is_what_bpftool_makes() -> None:
         )
 
     assert types(vmlinux_h(BTF.read_bytes()).decode()) == types(theirs.stdout)
+
+
+def test_damaged_btf_is_written_or_refused() -> None:
+    from ebpf_magic.build.vmlinux import TAIL, vmlinux_h
+
+    raw = BTF.read_bytes()
+    types = slice(24, 24 + int.from_bytes(raw[12:16], "little"))
+    chance = random.Random(6)
+    for _ in range(6):
+        damaged = bytearray(raw)
+        for _ in range(50):
+            damaged[chance.randrange(types.start, types.stop)] ^= 1 << chance.randrange(8)
+        try:
+            assert vmlinux_h(bytes(damaged)).endswith(TAIL)
+        except ToolchainError as error:
+            assert error.why

@@ -8,6 +8,7 @@ import lzma
 import stat
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,8 +150,12 @@ def test_the_archive_of_a_kernel_is_made_once(tmp_path: Path) -> None:
 def test_a_module_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     found = kernel(tmp_path, DEP, "kernel/drivers/char/virtio_console.ko\n")
     (tmp_path / "busybox").write_bytes(b"static")
-    with pytest.raises(NoHostError, match=r"9pnet.ko.xz cannot be read.*\n.*kernel fetch"):
+    with pytest.raises(NoHostError, match=r"9pnet.ko.xz cannot be read.*\n.*`make modules_install`"):
         initramfs.base(found, tmp_path / "busybox")
+    fetched = replace(found, source="fetched")
+    # To fetch alone would find the kernel there.
+    with pytest.raises(NoHostError, match=f"`ebpf-magic kernel remove {RELEASE}`, then `ebpf-magic kernel fetch"):
+        initramfs.base(fetched, tmp_path / "busybox")
 
 
 def test_words_for_the_guest_stay_words(tmp_path: Path) -> None:
@@ -203,6 +208,12 @@ def test_a_damaged_kernel_is_left_to_itself(damage: bytes, at: int) -> None:
         damaged = bytearray(bzimage(payload))
         damaged[at : at + len(damage)] = damage
         assert isinstance(image.unpack(bytes(damaged)), (bytes, type(None)))
+
+
+@pytest.mark.parametrize("length", [0x206, 0x210, 0x24C, 1024])
+def test_a_kernel_cut_short_is_left_to_itself(length: int) -> None:
+    assert image.unpack(bzimage(lzma.compress(vmlinux()))[:length]) is None
+    assert image.unpack(bzimage(lzma.compress(vmlinux()[:20]))) is None
 
 
 def test_the_unpacked_kernel_is_kept_and_made_anew_with_another_image(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ebpf_magic.errors import NoHostError, UsageError
+from ebpf_magic.errors import NoHostError, NoKernelError, UsageError
 from ebpf_magic.hosts import registry, vm
 from ebpf_magic.hosts.guest import qemu
 from ebpf_magic.hosts.guest.life import Life, Line
@@ -84,10 +84,31 @@ def test_what_kvm_did_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert qemu.remembered() is None
 
 
-@pytest.mark.parametrize(("cpus", "memory_mb"), [(0, 512), (65, 512), (2, 16), (2, 1 << 21)])
-def test_impossible_sizes_are_refused(cpus: int, memory_mb: int) -> None:
-    with pytest.raises(UsageError):
-        vm("6.1", cpus, memory_mb)
+@pytest.mark.parametrize("cpus", [0, -1, 65, 1.5, "2", True, None])
+def test_impossible_processors_are_refused(cpus: object) -> None:
+    with pytest.raises(UsageError, match=f"guest with {cpus!r} processors: from 1 to 64 can be had"):
+        vm("6.1", cpus)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("memory_mb", [0, -512, 16, 1 << 40, 512.0, "1G", None])
+def test_impossible_memory_is_refused(memory_mb: object) -> None:
+    with pytest.raises(UsageError, match=f"guest with {memory_mb!r} MiB of memory: from [0-9]+ to [0-9,]+ can be had"):
+        vm("6.1", 2, memory_mb)  # type: ignore[arg-type]
+
+
+def test_a_guest_does_not_get_more_memory_than_there_is() -> None:
+    here_mb = int(Path("/proc/meminfo").read_text().split()[1]) >> 10
+    with pytest.raises(UsageError, match=f"to {here_mb:,} can be had here"):
+        vm("6.1", 2, here_mb + 1)
+
+
+def test_a_small_machine_may_have_the_usual_guest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "sysconf", lambda name: 4096 if name == "SC_PAGE_SIZE" else 800 << 8)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with pytest.raises(NoKernelError, match="fetched"):
+        vm("6.0")
+    with pytest.raises(UsageError, match="to 1,024 can be had"):
+        vm("6.0", memory_mb=1025)
 
 
 @pytest.mark.parametrize("name", ["vmm", "vm:", "vm6.1", "locl", ""])
@@ -126,6 +147,10 @@ def test_the_console_is_heard() -> None:
     [
         ('echo "[1.0] Kernel panic - not syncing: no init found"', "the guest's kernel panicked: no init found"),
         ('echo "ebpf_magic: 3 ended 137"', "the agent in the guest ended: killed by SIGKILL"),
+        (
+            'echo "ebpf_magic: 3 oom 2"; echo "ebpf_magic: 3 ended 137"',
+            "the agent in the guest ended: killed by SIGKILL; the guest had run out of memory",
+        ),
         ('echo "ebpf_magic: 3 ended 1"', "the agent in the guest ended: exit code 1"),
         ('echo "ebpf_magic: 3 failed mount /usr"', "the guest could not mount /usr"),
         ("kill -KILL $$", "QEMU was killed by SIGKILL"),
@@ -138,6 +163,36 @@ def test_how_it_ended_is_said(script: str, ending: str) -> None:
     assert one.wait(5)
     assert one.ending() == ending
     one.close()
+
+
+def test_what_only_looks_like_a_mark_is_none() -> None:
+    one = life(
+        'echo "ebpf_magic: 1.2.3 early"; echo "ebpf_magic: . x"; echo "ebpf_magic: $(printf %0500d 9) big";'
+        'echo "ebpf_magic: 2 ended ²"; echo "ebpf_magic: 3 kernel"; printf "a\\302\\2335mb\\n"'
+    )
+    assert one.wait(5)
+    assert one.ending() == "the agent in the guest ended: in an unknown way"
+    assert set(one.console.marks) == {"ended", "kernel"}
+    assert one.console.text() == "ab"  # U+009B begins a terminal's sequence, too
+    one.close()
+
+
+def test_the_console_is_read_on_whatever_becomes_of_those_who_are_told() -> None:
+    agent, console = Line(), Line()
+    asked: list[str] = []
+
+    def on_mark(stage: str, seconds: float, more: str) -> None:
+        asked.append(made.console.text())
+        raise ValueError("no more output")
+
+    script = 'sleep 0.2; for each in one two; do echo "ebpf_magic: 1 $each"; done; echo last'
+    made = Life(["/bin/sh", "-c", script], agent, console, [], on_mark)
+    made.console.wait_for_end(5)
+    assert len(asked) == 2
+    assert made.console.text() == "last"
+    assert made.console.notes == ["how far it is could not be told: ValueError('no more output')"] * 2
+    assert made.wait(5)
+    made.close()
 
 
 def test_a_talkative_guest_is_bounded() -> None:

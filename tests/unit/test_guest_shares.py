@@ -46,6 +46,14 @@ def test_the_home_and_what_holds_it_is_not_shared(home: Path, where: str) -> Non
     assert folder in root.notes[0] and ("home" in root.notes[0] or "hidden" in root.notes[0])
 
 
+def test_another_users_home_is_not_shared(home: Path) -> None:
+    theirs = home.parent / "bob"
+    (theirs / ".ssh").mkdir(parents=True)
+    root = shares.machine(str(theirs))
+    assert not holds(root, theirs)
+    assert "it holds keys, in .ssh" in root.notes[0]
+
+
 def test_an_environment_around_the_home_is_not_shared(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "prefix", str(home))
     monkeypatch.setattr(sys, "base_prefix", str(home.parent))

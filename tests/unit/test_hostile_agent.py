@@ -236,6 +236,15 @@ def test_half_a_character_can_be_shown() -> None:
         str(caught.value).encode()
 
 
+def test_an_error_cannot_drive_the_terminal() -> None:
+    error = {"kind": "usage", "what": "a\x1b[31mb", "why": "c\x1b]0;title\x07d", "near": ["e\x9b2Jf\r"]}
+    with host(frame(numbered({"error": error}), b"log\x1bc\n")) as agent:
+        with pytest.raises(EbpfMagicError) as caught:
+            agent.status()
+        assert str(caught.value) == "ab: c]0;titled (near: ef)"
+        assert caught.value.log == "log\n"
+
+
 def test_silence_has_an_end() -> None:
     ours = FakeLink([frame(HELLO)])
     ours._answer = lambda answers: None  # type: ignore[method-assign]

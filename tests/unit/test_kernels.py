@@ -70,6 +70,24 @@ def test_a_series_means_its_newest_release(wanted: str | None, found: str) -> No
     assert kernel.modules.name == found
 
 
+@pytest.mark.parametrize("length", [0x206, 0x20F, 0x300])
+def test_an_image_cut_short_is_no_kernel(machine: Path, length: int) -> None:
+    image = machine / "vmlinuz"
+    image.write_bytes(bzimage(NEW)[:length])
+    with pytest.raises(NoKernelError, match="no bootable kernel image"):
+        kernels.find(image)
+
+
+def test_a_folder_of_another_user_stays_as_it_is(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = machine / "data" / "ebpf_magic"
+    theirs.mkdir(parents=True, mode=0o755)
+    theirs.chmod(0o755)
+    monkeypatch.setattr(os, "getuid", lambda: theirs.stat().st_uid + 1)
+    with pytest.raises(FetchError, match="another user"):
+        store.make_folder("kernels")
+    assert stat.S_IMODE(theirs.stat().st_mode) == 0o755
+
+
 def test_a_prefix_of_a_number_is_no_series() -> None:
     put_fetched(NEXT)
     with pytest.raises(NoKernelError) as no:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,10 @@ import pytest
 import ebpf_magic
 from ebpf_magic import kernels
 from ebpf_magic.errors import CommandError, EbpfMagicError
-from ebpf_magic.hosts import registry
 from ebpf_magic.hosts.guest import qemu, shares
 from ebpf_magic.hosts.vm import VmHost
 
+MEMORY_MB = 512
 CELL = """
 HASH(counts, u32, u64);
 SEC("tracepoint/syscalls/sys_enter_getppid")
@@ -43,13 +42,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def host(folder: Path) -> Iterator[VmHost]:
-    with ebpf_magic.hosts.vm(wanted(), root=shares.machine(str(folder))) as made:
+    with ebpf_magic.hosts.vm(wanted(), memory_mb=MEMORY_MB, root=shares.machine(str(folder))) as made:
         assert made._life.console.wait_for("ready", 120)
         yield made
 
 
 def told(host: VmHost, command: str) -> str:
     return host.sh(command, on_output=lambda text: None).output().strip()
+
+
+def test_a_new_idle_guest_of_512_mb_is_small(host: VmHost) -> None:
+    """The first test: nothing was done in the guest yet."""
+    status = Path(f"/proc/{qemu_of(host)}/status").read_text()
+    rss_kb = int(status.partition("VmRSS:")[2].split()[0])
+    assert rss_kb <= 450 << 10
 
 
 def test_it_is_the_kernel_that_was_asked_for(host: VmHost) -> None:
@@ -156,32 +162,3 @@ def qemu_of(host: VmHost) -> int:
     shell = host._life.popen.pid
     children = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
     return next(int(pid) for pid in children if "qemu" in Path(f"/proc/{pid}/comm").read_text())
-
-
-def test_an_idle_guest_of_512_mb_is_small() -> None:
-    with ebpf_magic.hosts.vm(wanted(), memory_mb=512) as small:
-        assert small._life.console.wait_for("ready", 120)
-        status = Path(f"/proc/{qemu_of(small)}/status").read_text()
-        rss_kb = int(status.partition("VmRSS:")[2].split()[0])
-        assert rss_kb <= 450 << 10
-
-
-@pytest.fixture
-def shared() -> Iterator[str]:
-    yield f"vm:{wanted()}"
-    ebpf_magic.stop_all()
-    registry.close_all()
-    gc.collect()
-
-
-def test_a_cell_gives_a_frame(shared: str) -> None:
-    said: list[str] = []
-    with ebpf_magic.run(CELL, name="calls", on=shared, progress=said.append) as session:
-        assert session.maps["counts"].df().empty
-        host = registry.get(shared)
-        host.sh("python3 -I -S -c 'import os; [os.getppid() for _ in range(1000)]'", on_output=lambda text: None)
-        assert 1000 in session.maps["counts"].df()["value"].to_list()
-    assert any("booting" in text for text in said) and any("is up after" in text for text in said)
-    with ebpf_magic.run(CELL, name="calls", on=shared, progress=said.append):
-        assert registry.get(shared) is host
-    assert sum("booting" in text for text in said) <= 2  # the second where KVM was tried first

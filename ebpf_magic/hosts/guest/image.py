@@ -23,6 +23,7 @@ from ebpf_magic.kernels.modules import unpack_zstd
 _SETUP_SECTORS, _MAGIC, _PAYLOAD = 0x1F1, 0x202, 0x248
 _PHYS32_ENTRY = 18
 _NOTE_SEGMENT = 4
+_ELF_HEADER_BYTES = 64
 _MAX_BYTES = 1 << 30
 
 
@@ -55,7 +56,7 @@ def fastest(kernel: Kernel) -> Path:
 
 def unpack(image: bytes) -> bytes | None:
     """Return the ELF file within a bzImage, if it can be started by itself; None where it cannot."""
-    if image[_MAGIC : _MAGIC + 4] != b"HdrS":
+    if image[_MAGIC : _MAGIC + 4] != b"HdrS" or len(image) < _PAYLOAD + 8:
         return None
     offset, length = struct.unpack_from("<II", image, _PAYLOAD)
     start = ((image[_SETUP_SECTORS] or 4) + 1) * 512 + offset
@@ -84,7 +85,7 @@ def _unpack(payload: bytes) -> bytes | None:
 
 def _starts_by_itself(elf: bytes) -> bool:
     """Whether an ELF file has the note with the PVH entry point (CONFIG_PVH)."""
-    if elf[:6] != b"\x7fELF\x02\x01":
+    if elf[:6] != b"\x7fELF\x02\x01" or len(elf) < _ELF_HEADER_BYTES:
         return False
     table, size, count = struct.unpack_from("<32xQ14xHH", elf)
     for number in range(count):

@@ -26,6 +26,12 @@ _NETWORK = [
 _PEER = ["link set lo up", "addr add 10.0.0.2/24 dev veth1", "link set veth1 up"]
 # What init calls; busybox's shell finds most of them in itself, but not every build of it does.
 _APPLETS = "sh cat mount insmod mkdir ln ip poweroff sync usleep cp switch_root"
+# What is there is not fetched once more.
+_WAYS_OUT = {
+    "fetched": "Fetch it anew: `ebpf-magic kernel remove {release}`, then `ebpf-magic kernel fetch {release}`.",
+    "machine": "A kernel of the distribution can be fetched, without root: `ebpf-magic kernel fetch 6.1`.",
+    "path": "`make modules_install` in the kernel's source brings its modules.",
+}
 _BUNDLE = f"{_HERE}/bundle"
 _LIBBPF = f"{_HERE}/libbpf.so.1"
 
@@ -50,7 +56,7 @@ def base(kernel: Kernel, busybox: Path) -> bytes:
         raise NoHostError(
             f"boot kernel {kernel.release}",
             f"{error.filename} cannot be read: {error.strerror}",
-            f"Fetch the kernel again: `ebpf-magic kernel fetch {kernel.release}`.",
+            _WAYS_OUT[kernel.source].format(release=kernel.release),
         ) from error
     return made
 

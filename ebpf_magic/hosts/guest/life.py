@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from ebpf_magic.agent.wire import Channel
+from ebpf_magic.errors import plain
 from ebpf_magic.hosts.local import close_in_children
 
 # QEMU is a child of a shell that also waits, through the one beside it, for the end of descriptor 3: the notebook's
@@ -26,9 +27,11 @@ exit "$status" """
 _FIRST_FD = 20  # a shell's own are the lowest, and dash's copies from 10 on
 _KEEP_BYTES = 64 << 10
 _LAST_WORDS_BYTES = 4000
-_MARK = re.compile(r"^ebpf_magic: ([0-9.]+) (\w+) ?(.*)$")
+_MOST_NOTES = 20
+_MOST_MARKS = 60
+# All in the guest may write to its console, also what only looks like a mark of ours.
+_MARK = re.compile(r"^ebpf_magic: ([0-9]{1,9}(?:\.[0-9]{1,9})?) (\w{1,20})\b ?(.*)$")
 _PANIC = re.compile(r"Kernel panic - not syncing: (.*)")
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1bc|[^\n\t\x20-\x7e\x80-\U0010ffff]")
 
 
 class Line:
@@ -81,7 +84,7 @@ class Console:
         """Return the last of what was said, without what would move a cursor."""
         with self._changed:
             text = bytes(self._kept).decode("utf-8", "replace")
-        lines = (_CONTROL.sub("", line).rstrip() for line in text.split("\n"))
+        lines = (plain(line).rstrip() for line in text.split("\n"))
         return "\n".join(line for line in lines if line and not line.startswith("ebpf_magic: "))
 
     def _listen(self) -> None:
@@ -94,9 +97,10 @@ class Console:
                 self._kept += part
                 del self._kept[:-_KEEP_BYTES]
                 self._ended = not part
-                for line in self._lines(part):
-                    self._note(line)
+                new = [mark for line in self._lines(part) if (mark := self._note(line))]
                 self._changed.notify_all()
+            for mark in new:  # not under the lock: whoever is told may ask us something
+                self._tell(*mark)
             if not part:
                 return
 
@@ -105,18 +109,28 @@ class Console:
         *lines, self._rest = whole.split(b"\n") if part else [*whole.split(b"\n"), b""]
         return [line.decode("utf-8", "replace").strip() for line in lines]
 
-    def _note(self, line: str) -> None:
+    def _note(self, line: str) -> tuple[str, float, str] | None:
+        """Keep what a line says; give the stage that it is the first to tell of."""
         if found := _PANIC.search(line):
-            self.panic = self.panic or _CONTROL.sub("", found[1])[:200]
+            self.panic = self.panic or plain(found[1])[:200]
         found = _MARK.match(line)
         if found is None:
-            return
-        seconds, stage, rest = float(found[1]), found[2], _CONTROL.sub("", found[3])[:200]
-        if stage == "note" and len(self.notes) < 20:
-            self.notes.append(rest)
-        elif stage not in self.marks and len(self.marks) < 60:
-            self.marks[stage] = (seconds, rest)
+            return None
+        seconds, stage, rest = float(found[1]), found[2], plain(found[3])[:200]
+        if stage == "note":
+            if len(self.notes) < _MOST_NOTES:
+                self.notes.append(rest)
+            return None
+        if stage in self.marks or len(self.marks) >= _MOST_MARKS:
+            return None
+        self.marks[stage] = (seconds, rest)
+        return stage, seconds, rest
+
+    def _tell(self, stage: str, seconds: float, rest: str) -> None:
+        try:
             self._on_mark(stage, seconds, rest)
+        except Exception as error:  # the caller's; a console that nobody reads would stop the guest
+            self.notes.append(f"how far it is could not be told: {error!r}")
 
 
 class Life:
@@ -144,6 +158,7 @@ class Life:
     ) -> None:
         self._agent, self._console, self._alive = agent, console, Line()
         self._lock = threading.Lock()
+        self._killed = False
         self.channel = Channel(read_fd=os.dup(agent.ours.fileno()), write_fd=os.dup(agent.ours.fileno()))
         try:
             # A session of its own: Ctrl-C in a terminal is not for the guest.
@@ -184,6 +199,7 @@ class Life:
         """End it by force."""
         with self._lock:
             if self.popen.poll() is None:
+                self._killed = True
                 os.killpg(self.popen.pid, signal.SIGKILL)
                 self.popen.wait()
 
@@ -195,9 +211,10 @@ class Life:
         if "failed" in self.console.marks:
             return f"the guest could not {self.console.marks['failed'][1]}"
         if "ended" in self.console.marks:
-            return f"the agent in the guest ended: {_how(self.console.marks['ended'][1])}"
+            memory = "; the guest had run out of memory" if "oom" in self.console.marks else ""
+            return f"the agent in the guest ended: {_how(self.console.marks['ended'][1])}{memory}"
         code = self.popen.poll()
-        if code is None:
+        if code is None or self._killed:  # by us, and for a reason that whoever did it knows
             return "its connection ended"
         if code == -signal.SIGKILL or code == 128 + signal.SIGKILL:
             return "QEMU was killed by SIGKILL"
@@ -229,7 +246,7 @@ def out_of_the_way(fd: int) -> int:
 
 def _how(status: str) -> str:
     """Say how a process ended, of the number a shell gives it."""
-    if not status.isdigit():
+    if not status.isdecimal():  # "²" is a digit, and no number
         return "in an unknown way"
     number = int(status)
     if number > 128 and number - 128 in set(signal.Signals):

@@ -14,6 +14,7 @@ _PACKAGE = Path(__file__).resolve().parents[2]
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 # The guest has its own: a share in their place would hide it.
 _OWN = ("/", "/boot", "/dev", "/etc", "/proc", "/root", "/run", "/scratch", "/sys", "/tmp", "/usr", "/var")
+_KEYS = (".ssh", ".gnupg", ".aws", ".kube")
 _NEVER_UNDER = ("/dev", "/proc", "/sys", "/scratch", "/ebpf_magic")
 
 
@@ -111,6 +112,9 @@ def refusal(folder: str, homes: list[str] | None = None) -> str:
             return f"it is one of the hidden folders of {home}"
     if folder in _OWN:
         return "the guest has its own"
+    # Also of homes that are not this user's: root works anywhere.
+    if keys := [name for name in _KEYS if os.path.isdir(os.path.join(folder, name))]:
+        return f"it holds keys, in {keys[0]}"
     if any(folder == each or _within(folder, each) for each in _NEVER_UNDER):
         return "the guest has its own there"
     if not folder.isprintable() or folder != folder.strip():
