@@ -5,7 +5,8 @@ EbpfMagicError
 │   └── NoSuchNameError       no such map, session, program or column (`.near` names likely ones)
 ├── BuildError
 │   ├── ToolchainError        clang, libbpf's headers or the kernel's BTF are missing
-│   └── CompileError          clang refused the cell (`.line`, `.column`, `.log`)
+│   ├── CompileError          clang refused the cell (`.line`, `.column`, `.log`)
+│   └── LinkError             cells do not fit together: a name defined twice, or nowhere
 ├── HostError                 the place where programs run
 │   ├── NoHostError           no host can run a program here; says what is missing for each
 │   ├── NoKernelError         no such kernel to boot, or to fetch (`.near`)
@@ -119,6 +120,10 @@ class ToolchainError(BuildError):
 
 class CompileError(BuildError):
     """The compiler refused the cell."""
+
+
+class LinkError(BuildError):
+    """Cells do not fit together."""
 
 
 class HostError(EbpfMagicError):

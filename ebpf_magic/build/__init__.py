@@ -5,6 +5,7 @@ from __future__ import annotations
 from ebpf_magic.build import spare
 from ebpf_magic.build.compiler import Built, compile_cell, keep
 from ebpf_magic.build.headers import KernelTarget
+from ebpf_magic.build.linking import check_resolved, link
 from ebpf_magic.build.macros import macros_help
 from ebpf_magic.build.source import Source
 from ebpf_magic.build.toolchain import Toolchain, find_toolchain
@@ -15,8 +16,10 @@ __all__ = [
     "KernelTarget",
     "Source",
     "Toolchain",
+    "check_resolved",
     "compile_cell",
     "find_toolchain",
+    "link",
     "macros_help",
     "settle",
     "verifier_error",

@@ -16,7 +16,7 @@ import ebpf_magic
 from ebpf_magic import cache
 from ebpf_magic.build import diagnostics, headers, spare
 from ebpf_magic.build.clang import DEADLINE_S, Clang, Result, base_flags, goes_with_precompiled
-from ebpf_magic.build.headers import LICENCE, PRELUDE, Headers, KernelTarget
+from ebpf_magic.build.headers import LICENCE, PRELUDE, USDT, Headers, KernelTarget
 from ebpf_magic.build.private import PrivateFolder
 from ebpf_magic.build.source import Source
 from ebpf_magic.build.spare import Spare
@@ -54,6 +54,8 @@ class Built:
         What getting the object took.
     warnings : str
         The compiler's warnings, with the cell's lines.
+    parts : tuple of (str, Built)
+        The cells it was linked from, by name and in the object's order; empty for one that was not.
     """
 
     object: bytes
@@ -62,6 +64,7 @@ class Built:
     prelude: str
     compile_ns: int
     warnings: str
+    parts: tuple[tuple[str, Built], ...] = ()
 
     @cached_property
     def btf(self) -> Btf:
@@ -169,22 +172,23 @@ def _compile_with_prelude(
 ) -> tuple[str, Result]:
     """Compile with the precompiled prelude where that is known to be right, without it where not, or where it fails."""
     first = _definitions_for_prelude(cell, clang.headers)
-    licence = [] if cell.has_licence else ["-include", str(LICENCE)]
+    more = [*([USDT] if cell.has_usdt else []), *([] if cell.has_licence else [LICENCE])]
+    behind = [word for header in more for word in ("-include", str(header))]
     if not first and (not flags or goes_with_precompiled(flags, clang.headers.prelude_text())):
         precompiled = clang.precompiled_prelude(cache.digest(setting, *clang.headers.flags()))
         if precompiled:
-            words = [*flags, "-include-pch", str(precompiled), *licence]
+            words = [*flags, "-include-pch", str(precompiled), *behind]
             made = None if flags else _compile_by_spare(clang, ahead, words)
             result = Result(0, "", made) if made else _compile(clang, cell, *words)
             if result.code == 0:
                 return "precompiled", result
-            plain = _compile(clang, cell, *flags, "-include", str(PRELUDE), *licence)
+            plain = _compile(clang, cell, *flags, "-include", str(PRELUDE), *behind)
             if plain.code == 0:
                 cache.remove(precompiled)  # it was damaged, or its headers have changed
             return "plain", plain
     before = clang.folder.path / "first.h"
     before.write_text(first, "utf-8")
-    return "plain", _compile(clang, cell, *flags, "-include", str(before), "-include", str(PRELUDE), *licence)
+    return "plain", _compile(clang, cell, *flags, "-include", str(before), "-include", str(PRELUDE), *behind)
 
 
 def _compile_by_spare(clang: Clang, ahead: Spare | None, words: list[str]) -> bytes | None:

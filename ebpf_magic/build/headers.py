@@ -18,6 +18,7 @@ from ebpf_magic.errors import ToolchainError
 OWN = Path(__file__).parent / "include"
 PRELUDE = OWN / "prelude.h"
 LICENCE = OWN / "licence.h"
+USDT = OWN / "usdt.h"
 _MULTIARCH = {"x86": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
 ARCHES = tuple(_MULTIARCH)
 

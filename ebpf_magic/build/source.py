@@ -19,6 +19,7 @@ _TOKEN = re.compile(
 )
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*(?:include|include_next|import)\b", re.MULTILINE)
 _LICENCE = re.compile(r"""(?:\bSEC|\bsection)\s*\(\s*"license"\s*\)""")
+_USDT = re.compile(r"""(?:\bSEC|\bsection)\s*\(\s*"usdt\b""")
 _DIRECTIVE = re.compile(r"\s*(?P<text>#[ \t]*(?:define|undef)[ \t]+(?P<name>[A-Za-z_]\w*)(?:\\\n|[^\n])*)")
 
 
@@ -79,6 +80,11 @@ class Source:
     def has_licence(self) -> bool:
         """Whether the cell itself says what its licence is."""
         return _LICENCE.search(self.code) is not None
+
+    @property
+    def has_usdt(self) -> bool:
+        """Whether one of its programs is for USDT probes, which take a header of their own."""
+        return _USDT.search(self.code) is not None
 
     def leading_definitions(self) -> dict[str, str]:
         """Return the ``#define`` and ``#undef`` lines ahead of all other code, by the name they concern."""

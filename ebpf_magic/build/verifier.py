@@ -8,6 +8,8 @@ from typing import NamedTuple
 from ebpf_magic.build.compiler import Built
 from ebpf_magic.build.diagnostics import excerpt
 from ebpf_magic.build.linked import Piece, pieces
+from ebpf_magic.build.linking import part_of
+from ebpf_magic.build.source import Source
 from ebpf_magic.data.btf import Btf, BtfError, LineInfo
 from ebpf_magic.errors import VerifierError
 
@@ -47,6 +49,8 @@ _HINTS = (
 class _Where(NamedTuple):
     line: int
     column: int | None
+    cell: str = ""  # of those linked together; empty for the one that was run
+    source: Source | None = None
 
 
 def verifier_error(built: Built, error: VerifierError) -> VerifierError:
@@ -68,13 +72,14 @@ def verifier_error(built: Built, error: VerifierError) -> VerifierError:
     cause_at = _cause(lines)
     cause = lines[cause_at].strip()[:_MAX_LINE] if cause_at is not None else ""
     where = _locate(built, error.program, lines, cause_at)
-    shown = [excerpt(built.source, where.line, where.column)] if where else []
+    shown = [excerpt(where.source or built.source, where.line, where.column)] if where else []
+    place = f", line {where.line}{f' of {where.cell}' if where.cell else ''}" if where else ""
     tail = [line[:_MAX_LINE] for line in lines[: (cause_at or 0) + 1] if line.strip()][-_TAIL_LINES:] if cause else []
     # The cause itself first: the lines before it name much that is not at fault.
     texts = (cause, "\n".join(lines[-30:]))
     hints = [hint for text in texts for pattern, hint in _HINTS if re.search(pattern, text)]
     return VerifierError(
-        f"{error.what}, line {where.line}" if where else error.what,
+        f"{error.what}{place}",
         f"the verifier says: {cause}" if cause else error.why,
         hints[0] if hints else error.hint,
         near=error.near,
@@ -116,8 +121,16 @@ def _locate(built: Built, program: str | None, lines: list[str], cause_at: int |
         if index is not None and piece.start <= index < piece.start + piece.length:
             found = _of_cell([info for info in infos if info.insn <= index])
             if found:
-                return found
+                return _of_part(built, found, piece.section, index - piece.start + piece.first)
     return _by_text(built, [*subprograms, *(own[0] if own else [])], lines)
+
+
+def _of_part(built: Built, where: _Where, section: str, insn: int) -> _Where:
+    """Say which of several linked cells the line is of: each calls its own file the same."""
+    part = part_of(built.parts, section, insn)
+    if part is None or part[0] == built.parts[0][0]:
+        return where
+    return where._replace(cell=part[0], source=part[1].source)
 
 
 def _of_piece(btf: Btf, piece: Piece) -> list[LineInfo]:
@@ -155,13 +168,19 @@ def _by_text(built: Built, infos: list[LineInfo], lines: list[str]) -> _Where | 
         text = match["text"].strip() if match else ""
         if not match or not text:
             continue
-        if match["line"] and _is_cell(match["file"]):
+        if match["line"] and _is_cell(match["file"]) and not built.parts:
             return _Where(int(match["line"]), None)
-        known = [info.line for info in infos if _is_cell(info.file) and info.text.strip() == text]
-        known += [number for number, own in enumerate(built.source.lines, 1) if own.strip() == text]
-        if known:
-            return _Where(known[0], None)
+        known = [info.line for info in infos if _is_cell(info.file) and info.text.strip() == text and not built.parts]
+        for name, source in _sources(built):
+            known += [number for number, own in enumerate(source.lines, 1) if own.strip() == text]
+            if known:
+                return _Where(known[0], None, name, source)
     return None
+
+
+def _sources(built: Built) -> list[tuple[str, Source]]:
+    """Give the cells an object is made of, the one that was run first and without a name."""
+    return [("", built.source), *((name, part.source) for name, part in built.parts[1:])]
 
 
 def _is_cell(file: str) -> bool:

@@ -97,3 +97,18 @@ def test_a_megabyte_of_one_thing_takes_no_time(piece: str) -> None:
     assert isinstance(source.has_licence, bool)
     source.leading_definitions()
     assert time.process_time() - began < 20  # what is quadratic takes hours
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('SEC("usdt/python3:python:gc__start") int f;', True),
+        ('SEC( "usdt" ) int f;', True),
+        ('SEC("usdt.s/a:b:c") int f;', True),
+        ('__attribute__((section("usdt"))) int f;', True),
+        ('// SEC("usdt/a:b:c")\nSEC("uprobe") int f;', False),
+        ('SEC("usdtx") int f; char usdt[] = "usdt";', False),
+    ],
+)
+def test_a_usdt_program_is_seen(text: str, expected: bool) -> None:
+    assert Source.parse(text).has_usdt is expected
