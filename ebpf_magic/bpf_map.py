@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ebpf_magic.data import histogram as histograms
@@ -159,13 +159,14 @@ class Map:
 
     # Changing
 
-    def update(self, frame: pd.DataFrame) -> None:
+    def update(self, frame: pd.DataFrame | Mapping[int, str]) -> None:
         """Write a frame's rows into the map: the inverse of :meth:`df`.
 
         Parameters
         ----------
-        frame : pandas.DataFrame
-            Index and columns as :meth:`df` gives them.
+        frame : pandas.DataFrame or mapping
+            Index and columns as :meth:`df` gives them. For a prog_array, which tail calls go through: index -> name
+            of a program of this session, ``{0: "parse"}``.
 
         Raises
         ------
@@ -176,6 +177,9 @@ class Map:
         """
         self._require_running("update")
         self._require_plain("update")
+        if self.type == "prog_array" or isinstance(frame, Mapping):
+            self._fill(frame)
+            return
         keys, values, count = map_data.encode(self._typed(), self.type, frame, self._possible_cpus)
         if count:
             self._handle.update(keys, values, count)
@@ -336,6 +340,18 @@ class Map:
         if self.kind == "hist_by":
             return histograms.from_rows(self._spec, snapshot.keys, snapshot.values, snapshot.count)
         return histograms.from_percpu(snapshot.values, self._possible_cpus, self.unit)
+
+    def _fill(self, programs: object) -> None:
+        """Put programs into a program array; done by the agent, which never hands out a program's descriptor."""
+        if self.type != "prog_array":
+            raise UsageError(f"update map {self.name}", f"a {self.type} is written from a DataFrame", "See df().")
+        if not isinstance(programs, Mapping) or not all(isinstance(name, str) for name in programs.values()):
+            raise UsageError(
+                f"update map {self.name}",
+                "a prog_array is filled by names of programs",
+                'Such as update({0: "parse"}).',
+            )
+        self._session.agent_host.fill(self._handle.handle, programs)
 
     def _require_running(self, verb: str) -> None:
         if self._session.state != "running":

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ebpf_magic.errors import StoppedError
+from ebpf_magic.session import target_text
 
 if TYPE_CHECKING:
     from ebpf_magic.bpf_map import Map
@@ -61,7 +62,7 @@ class CardFeed:
         raw = session.poll_stats()
         now_ns = raw.get("time_ns", 0)
         counters = {program["name"]: program for program in raw.get("programs", [])}
-        targets = {link["program"]: link["target"] for link in session.links}
+        targets = {link["program"]: target_text(link) for link in session.links}
         rows = []
         for program in session.program_rows:
             name = program["name"]

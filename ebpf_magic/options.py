@@ -102,6 +102,10 @@ def cell_parser() -> Parser:
     add("--allow-change", action="store_true", help="allow programs that can change what the machine does")
     add("--map-budget", type=size, metavar="256M", help="kernel memory the maps may take")
     add("--max-cpu", type=share, metavar="25%%", help="share of one core above which the programs are detached")
+    add("--with", dest="with_cells", action="append", default=[], metavar="CELL[,CELL...]",
+        help="link with cells that ran before, whose functions and maps this one declares extern")  # fmt: skip
+    add("--optional", action="append", default=[], metavar="PROGRAM",
+        help="go on without this program where the kernel cannot run it, and say why")  # fmt: skip
     add("--clang", metavar="PATH", help="the compiler to use")
     return parser
 
@@ -175,6 +179,8 @@ def run_options(options: argparse.Namespace) -> dict[str, Any]:
         "set": dict(options.set),
         "keep_maps": options.keep_maps,
         "allow_change": options.allow_change,
+        "optional": options.optional,
+        "with_cells": [name for names in options.with_cells for name in names.split(",")],
         "clang": options.clang,
     }
     if options.map_budget is not None:

@@ -30,7 +30,7 @@ from ebpf_magic.group import Group
 from ebpf_magic.hosts import registry
 from ebpf_magic.hosts.base import AgentHost
 from ebpf_magic.live import Task, ticker
-from ebpf_magic.session import Session, Stage, read_types
+from ebpf_magic.session import Session, Stage, read_types, target_text
 
 if TYPE_CHECKING:
     from ebpf_magic.hosts.base import Loaded
@@ -40,6 +40,8 @@ MAX_CPU = 0.25
 _WATCH_S = 1.0
 
 _sessions: dict[str, Session | Group] = {}
+# Every cell that ran, with the names of those it was linked with: others may be linked with it.
+_sources: dict[str, tuple[str, tuple[str, ...]]] = {}
 _lock = threading.RLock()
 _unnamed = itertools.count(1)
 
@@ -57,6 +59,8 @@ def run(
     allow_change: bool = False,
     map_budget_bytes: int = MAP_BUDGET_BYTES,
     max_cpu: float = MAX_CPU,
+    optional: Sequence[str] = (),
+    with_cells: Sequence[str] = (),
     clang: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Session | Group:
@@ -91,6 +95,12 @@ def run(
         Refuse to load when the maps could take more kernel memory than this.
     max_cpu : float
         Detach when the programs take more than this share of one core.
+    optional : sequence of str
+        Programs without which the rest may go on, where this kernel cannot load or attach them. The session's
+        `warnings` say which were left out, and why.
+    with_cells : sequence of str
+        Names of cells of this process that ran before, whose functions, maps and variables this one declares
+        ``extern``: they are compiled again for its kernel and linked with it.
     clang : str, optional
         The compiler to use.
     progress : callable, optional
@@ -103,7 +113,7 @@ def run(
 
     Raises
     ------
-    CompileError, VerifierError, AttachError, NotPermittedError, GuardError, NoHostError, UsageError
+    CompileError, LinkError, VerifierError, AttachError, NotPermittedError, GuardError, NoHostError, UsageError
         Each says what was tried, why it failed and what to do; nothing stays in the kernel.
 
     Requires
@@ -115,24 +125,16 @@ def run(
     with _lock:
         previous = _sessions.get(name)
     cell = _Cell(
-        source,
-        name,
-        attach,
-        for_s,
-        set or {},
-        keep_maps,
-        allow_change,
-        map_budget_bytes,
-        max_cpu,
-        clang,
-        previous,
-        progress,
+        *(source, name, attach, for_s, set or {}, keep_maps, allow_change, map_budget_bytes, max_cpu),
+        *(_names("optional", optional), _linked(name, _names("with_cells", with_cells)), clang, previous, progress),
     )
     session: Session | Group
     if isinstance(on, (str, AgentHost)):
         session = cell.start(on)
     else:
         session = Group(name, _start_on_each(cell, _distinct(on)))
+    with _lock:
+        _sources[name] = source, tuple(cell.others)
     build.settle()
     _replace(previous, session)
     return session
@@ -156,19 +158,32 @@ class _Cell:
     allow_change: bool
     map_budget_bytes: int
     max_cpu: float
+    optional: tuple[str, ...]
+    others: dict[str, str]  # the cells it is linked with: name -> source
     clang: str | None
     previous: Session | Group | None
     progress: Callable[[str], None] | None
+
+    def _build(self, kernel: build.KernelTarget) -> build.Built:
+        built = build.compile_cell(self.source, kernel=kernel, clang=self.clang)
+        if self.others:
+            others = {
+                name: build.compile_cell(source, kernel=kernel, clang=self.clang)
+                for name, source in self.others.items()
+            }
+            built = build.link(built, others, self.name)
+        build.check_resolved(built, self.name)
+        return built
 
     def start(self, on: str | AgentHost) -> Session:
         """Bring it into the kernel of one host."""
         host = registry.get(on, self.progress) if isinstance(on, str) else on
         began = time.perf_counter_ns()
-        target = build.KernelTarget(host.info.arch, host.kernel_id, host.btf)
-        built = build.compile_cell(self.source, kernel=target, clang=self.clang)
+        built = self._build(build.KernelTarget(host.info.arch, host.kernel_id, host.btf))
         pieces = variables.initial(built.btf, self.initial) if self.initial else []
         compiled = time.perf_counter_ns()
         token = f"{self.name}-{secrets.token_hex(4)}"
+        targets = self.attach if isinstance(self.attach, Mapping) else {}
         try:
             loaded = host.load(
                 built.object,
@@ -181,6 +196,8 @@ class _Cell:
                 reuse=_reusable(self.previous, host, built) if self.keep_maps else None,
                 meanwhile=lambda: read_types(built),
                 initial={f"{piece.section}+{piece.offset}": piece.data.hex() for piece in pieces},
+                optional=self.optional,
+                targets=targets,
             )
             stages = [
                 Stage("compiled", compiled - began, _compiled_detail(built)),
@@ -190,9 +207,10 @@ class _Cell:
             if self.attach is not False:
                 # Before attaching: the calibration's own system calls are not to be in the data.
                 host.calibrate(sorted({program["kind"] for program in loaded.programs}))
-                reply = host.attach(token, self.attach if isinstance(self.attach, Mapping) else {})
+                reply = host.attach(token, targets)
                 links, attached_ns = reply["links"], time.monotonic_ns()
-                detail = ", ".join(link["target"] for link in links) or "nothing to attach"
+                loaded.notes.extend(reply["notes"])
+                detail = ", ".join(map(target_text, links)) or "nothing to attach"
                 stages.append(Stage("attached", reply["attach_ns"], detail))
             # Not before: what this takes would be missing from the data.
             session = Session(self.name, host, token, built, loaded, links, attached_ns)
@@ -204,6 +222,36 @@ class _Cell:
                 raise build.verifier_error(built, error) from None
             raise
         return session
+
+
+def _linked(name: str, with_cells: tuple[str, ...]) -> dict[str, str]:
+    """Find the sources of cells to link with, and of those that they were linked with themselves."""
+    found: dict[str, str] = {}
+    wanted = list(with_cells)
+    while wanted:
+        other = wanted.pop(0)
+        if other == name:
+            raise UsageError(f"link {name} with {other}", "a cell cannot be linked with itself")
+        with _lock:
+            if other not in _sources:
+                raise NoSuchNameError(
+                    f"link {name} with {other}",
+                    "no cell of that name ran before",
+                    f"Cells: {', '.join(_sources) or 'none'}. With --no-attach a cell is only compiled and loaded.",
+                    near=get_close_matches(other, _sources),
+                )
+            source, others = _sources[other]
+        if other not in found:
+            found[other] = source
+            wanted += [cell for cell in others if cell != name]
+    return found
+
+
+def _names(option: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Check a list of names: a text would be taken for its letters."""
+    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{option}={names!r}", "it is a list of names", f"Such as {option}=[{str(names)!r}].")
+    return tuple(names)
 
 
 def _distinct(on: Sequence[str | AgentHost]) -> dict[str, str | AgentHost]:
@@ -280,6 +328,8 @@ def _check_options(name: str | None, engine: str, for_s: float | None, max_cpu: 
 
 
 def _compiled_detail(built: build.Built) -> str:
+    if built.parts:
+        return f"{len(built.object):,} bytes, linked with {', '.join(name for name, _ in built.parts[1:])}"
     if built.cached:
         return f"{len(built.object):,} bytes, from the cache"
     return f"{len(built.object):,} bytes" + (", precompiled prelude" if built.prelude == "precompiled" else "")
@@ -298,7 +348,8 @@ def _reusable(previous: Session | Group | None, host: AgentHost, built: build.Bu
             return {
                 name: session.maps[name].handle.handle
                 for name, spec in built.btf.map_specs().items()
-                if name in session.maps and session.maps[name].spec == spec
+                # A program array holds the programs of the session that goes.
+                if name in session.maps and session.maps[name].spec == spec and session.maps[name].type != "prog_array"
             }
     return {}
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from . import bpf, cpus, machine, maps, objects, privileges, programs, tracefs, wire
+from . import bpf, cpus, machine, maps, objects, privileges, programs, tail_calls, tracefs, wire
 from .fault import Fault, from_errno
 from .libbpf import Library
 from .objects import LoadedMap
@@ -45,8 +45,8 @@ class Agent:
         if tracing:
             sweep(tracing)
         names = (
-            "hello btf load attach detach close status stats calibrate read update delete clear poke log run features "
-            "list cgroups"
+            "hello btf load attach detach close status stats calibrate read update fill delete clear poke log run "
+            "features list cgroups"
         )
         self.verbs: dict[str, Callable[[Request], Reply]] = {name: getattr(self, f"_{name}") for name in names.split()}
         self._shell: Shell | None = None
@@ -121,10 +121,12 @@ class Agent:
         limits = objects.Limits(request.flag("allow_change"), request.integer("map_budget_bytes"), self._possible_cpus)
         reuse = {name: self._map(handle)[1] for name, handle in request.texts("reuse").items()}
         max_cpu, for_s = request.number("max_cpu"), request.number("for_s")
-        loaded = objects.load(
-            self._library, request.payload, request.text("name"), limits, reuse, request.texts("initial")
+        alive = {session.name: session.object for session in self._sessions.values() if session.state != "detached"}
+        wishes = objects.Wishes(
+            frozenset(request.names("optional")), request.texts("targets"), request.texts("initial"), alive
         )
-        session = Session(loaded, max_cpu or float("inf"), for_s)
+        loaded = objects.load(self._library, request.payload, request.text("name"), limits, reuse, wishes)
+        session = Session(request.text("name"), loaded, max_cpu or float("inf"), for_s, wishes.optional)
         session.maps = {f"m{next(self._handles)}": item for item in loaded.maps}
         self._sessions[token] = session
         try:
@@ -137,7 +139,7 @@ class Agent:
                 "maps": [_describe(handle, item) for handle, item in session.maps.items()],
                 "open_ns": loaded.open_ns,
                 "load_ns": loaded.load_ns,
-                "notes": notes,
+                "notes": [*loaded.notes, *notes],
             }
         except BaseException:
             del self._sessions[token]
@@ -148,13 +150,15 @@ class Agent:
     def _attach(self, request: Request) -> Reply:
         session = self._session(request)
         targets = request.texts("targets")
-        for name in targets:
+        for name in targets.keys() - session.object.left_out:
             session.program(name)
         began = time.monotonic_ns()
-        made = session.attach(targets)
+        made, notes = session.attach(targets)
         took = time.monotonic_ns() - began
-        rows = [{"program": link.program, "target": link.target, "kind": link.kind} for link in made]
-        return Reply({"links": rows, "attach_ns": took})
+        rows = [
+            {"program": link.program, "target": link.target, "kind": link.kind, "detail": link.detail} for link in made
+        ]
+        return Reply({"links": rows, "attach_ns": took, "notes": notes})
 
     def _detach(self, request: Request) -> Reply:
         began = time.monotonic_ns()
@@ -214,6 +218,11 @@ class Agent:
         _map_call(
             item, "update", lambda: maps.update(item.fd, item.info, self._possible_cpus, keys, values, count, flags)
         )
+        return Reply({})
+
+    def _fill(self, request: Request) -> Reply:
+        session, item = self._map(request.text("map"))
+        tail_calls.fill(session, item, request.texts("programs"))
         return Reply({})
 
     def _delete(self, request: Request) -> Reply:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes as C
 import os
 import platform
+from typing import Any
 
 MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, MAP_DELETE_ELEM, MAP_GET_NEXT_KEY = 1, 2, 3, 4
 PROG_LOAD = 5
 PROG_GET_NEXT_ID, MAP_GET_NEXT_ID, PROG_GET_FD_BY_ID, MAP_GET_FD_BY_ID, OBJ_GET_INFO_BY_FD = 11, 12, 13, 14, 15
 MAP_LOOKUP_AND_DELETE_ELEM = 21
 MAP_LOOKUP_BATCH, MAP_LOOKUP_AND_DELETE_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 25, 26, 27
+LINK_CREATE = 28
 LINK_GET_FD_BY_ID, LINK_GET_NEXT_ID, ENABLE_STATS = 30, 31, 32
 NAME_BYTES = 16
 _KPROBES = (3, 4)  # BPF_PERF_EVENT_KPROBE, BPF_PERF_EVENT_KRETPROBE
@@ -100,6 +102,56 @@ class _KprobeLinkInfo(C.Structure):
     ]
 
 
+class _KprobeMultiLinkInfo(C.Structure):
+    """The kernel's struct bpf_link_info of a kprobe.multi link."""
+
+    _fields_ = [
+        ("type", C.c_uint32),
+        ("id", C.c_uint32),
+        ("prog_id", C.c_uint32),
+        ("gap", C.c_uint32),
+        ("addrs", C.c_uint64),
+        ("count", C.c_uint32),
+        ("flags", C.c_uint32),
+        ("missed", C.c_uint64),
+    ]
+
+
+class KprobeMultiAttr(C.Structure):
+    """What LINK_CREATE takes for kprobe.multi."""
+
+    _fields_ = [
+        ("prog_fd", C.c_uint32),
+        ("target_fd", C.c_uint32),
+        ("attach_type", C.c_uint32),
+        ("link_flags", C.c_uint32),
+        ("flags", C.c_uint32),
+        ("count", C.c_uint32),
+        ("names", C.c_uint64),
+        ("addresses", C.c_uint64),
+        ("cookies", C.c_uint64),
+    ]
+
+
+class UprobeMultiAttr(C.Structure):
+    """What LINK_CREATE takes for uprobe.multi."""
+
+    _fields_ = [
+        ("prog_fd", C.c_uint32),
+        ("target_fd", C.c_uint32),
+        ("attach_type", C.c_uint32),
+        ("link_flags", C.c_uint32),
+        ("path", C.c_uint64),
+        ("offsets", C.c_uint64),
+        ("semaphores", C.c_uint64),
+        ("cookies", C.c_uint64),
+        ("count", C.c_uint32),
+        ("flags", C.c_uint32),
+        ("pid", C.c_uint32),
+        ("gap", C.c_uint32),
+    ]
+
+
 class _InfoAttr(C.Structure):
     _fields_ = [("bpf_fd", C.c_uint32), ("info_len", C.c_uint32), ("info", C.c_uint64)]
 
@@ -141,6 +193,14 @@ def prog_map_ids(fd: int) -> list[int]:
     return list(ids)[: info.nr_map_ids]
 
 
+def prog_func_info(fd: int, records: type[C.Array[Any]]) -> list[Any]:
+    """Read where a program's functions begin, and what types they have: struct bpf_func_info each."""
+    found = records()
+    info = ProgInfo(nr_func_info=len(found), func_info_rec_size=C.sizeof(found._type_), func_info=C.addressof(found))
+    check(OBJ_GET_INFO_BY_FD, _InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read program info")
+    return list(found)
+
+
 def kprobe_missed(link_fd: int) -> int | None:
     """Hits of a kprobe that never came to the program: taken while another ran, or beyond a kretprobe's maxactive.
 
@@ -149,6 +209,18 @@ def kprobe_missed(link_fd: int) -> int | None:
     info = _KprobeLinkInfo()
     attr = _InfoAttr(link_fd, C.sizeof(info), C.addressof(info))
     if call(OBJ_GET_INFO_BY_FD, attr) < 0 or attr.info_len < C.sizeof(info) or info.perf_type not in _KPROBES:
+        return None
+    return int(info.missed)
+
+
+def kprobe_multi_missed(link_fd: int) -> int | None:
+    """Hits that a kprobe.multi link never handed to its program.
+
+    None where the kernel does not tell: before e2b2cd592adb ("bpf: Add missed value to kprobe_multi link info"), v6.7.
+    """
+    info = _KprobeMultiLinkInfo()
+    attr = _InfoAttr(link_fd, C.sizeof(info), C.addressof(info))
+    if call(OBJ_GET_INFO_BY_FD, attr) < 0 or attr.info_len < C.sizeof(info):
         return None
     return int(info.missed)
 

@@ -14,19 +14,21 @@ from collections.abc import Callable
 from functools import partial
 from itertools import repeat
 
-from . import bpf, kinds, probes
+from . import bpf, probes
 from .libbpf import Library
 
 _REPEATS, _LEAST_REPEATS = 9, 3
 _ENOUGH_NS = 100_000_000  # where everything is slow, as in an emulated machine, three times will do
-_CALLS = {"tracepoint": 2000, "raw_tp": 2000, "tp_btf": 2000, "uprobe": 200, "uretprobe": 200}
-_FUNCTION_CALLS = {**dict.fromkeys(("fentry", "fexit", "fmod_ret", "lsm"), 2000), "kprobe": 1000, "kretprobe": 1000}
+_OF_FILES = ("uprobe", "uretprobe", "uprobe.multi", "uretprobe.multi")
+_CALLS = {"tracepoint": 2000, "raw_tp": 2000, "tp_btf": 2000, **dict.fromkeys(_OF_FILES, 200)}
+_KPROBES = ("kprobe", "kretprobe", "kprobe.multi", "kretprobe.multi")
+_FUNCTION_CALLS = {**dict.fromkeys(("fentry", "fexit", "fmod_ret", "lsm"), 2000), **dict.fromkeys(_KPROBES, 1000)}
 _SPINS = 400_000  # some 10 ms of counting, for perf_event
 
 
 def hook_ns(library: Library, kind: str) -> float | None:
-    """Nanoseconds a hit; None for a kind that has no hook, or cannot be measured here."""
-    if kind not in kinds.KINDS or kind == "syscall":
+    """Nanoseconds a hit; None for a kind that has no hook of its own, or cannot be measured here."""
+    if kind not in _CALLS and kind not in _FUNCTION_CALLS and kind != "perf_event":
         return None
     try:
         stats_fd = bpf.enable_stats()

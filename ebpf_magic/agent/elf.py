@@ -10,6 +10,7 @@ _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _INSN = struct.Struct("<BBhi")
+_NOTE = struct.Struct("<III")
 _SHT_SYMTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 8, 11
 _SHF_EXECINSTR = 4
 _STT_FUNC, _STT_GNU_IFUNC = 2, 10
@@ -30,6 +31,7 @@ class Section(NamedTuple):
     offset: int
     size: int
     link: int
+    address: int
 
 
 def sections(data: memoryview) -> list[Section]:
@@ -49,8 +51,8 @@ def sections(data: memoryview) -> list[Section]:
     names = raw[names_index] if count else None
     table = bytes(data[names[4] : names[4] + names[5]]) if names else b""
     return [
-        Section(_text(table, name), kind, flags, offset, 0 if kind == _SHT_NOBITS else size, link)
-        for name, kind, flags, _, offset, size, link, *_ in raw
+        Section(_text(table, name), kind, flags, offset, 0 if kind == _SHT_NOBITS else size, link, address)
+        for name, kind, flags, address, offset, size, link, *_ in raw
     ]
 
 
@@ -64,7 +66,7 @@ class Calls(NamedTuple):
 def calls(data: memoryview) -> Calls:
     """Find what any executable section of a BPF object calls; what it takes from elsewhere are kfuncs, among others."""
     table = sections(data)
-    return Calls(_helper_calls(data, table), {name for name, _, defined in _symbols(data, table) if not defined})
+    return Calls(_helper_calls(data, table), {name for name, _, index, _ in _symbols(data, table) if not index})
 
 
 def _helper_calls(data: memoryview, table: list[Section]) -> dict[int, str]:
@@ -85,22 +87,46 @@ def _helper_calls(data: memoryview, table: list[Section]) -> dict[int, str]:
 def function_names(data: memoryview) -> set[str]:
     """Functions a program or library defines."""
     return {
-        name
-        for name, kind, defined in _symbols(data, sections(data))
-        if defined and kind in (_STT_FUNC, _STT_GNU_IFUNC)
+        name for name, kind, index, _ in _symbols(data, sections(data)) if index and kind in (_STT_FUNC, _STT_GNU_IFUNC)
     }
 
 
-def _symbols(data: memoryview, found: list[Section]) -> Iterator[tuple[str, int, bool]]:
-    """Name, type, and whether it is defined here, of every symbol."""
+def function_offsets(data: memoryview) -> dict[str, int]:
+    """Functions a program or library defines, and where in the file each begins."""
+    table = sections(data)
+    return {
+        name: value - table[index].address + table[index].offset
+        for name, kind, index, value in _symbols(data, table)
+        if kind == _STT_FUNC and 0 < index < len(table) and table[index].size
+    }
+
+
+def usdt_names(data: memoryview) -> set[str]:
+    """USDT probes of a program or library, as ``provider:name``, from its notes of SystemTap's format."""
+    found = set()
+    for section in sections(data):
+        if section.name == ".note.stapsdt":
+            notes, at = bytes(data[section.offset : section.offset + section.size]), 0
+            while at + _NOTE.size <= len(notes):
+                owner, size, _ = _NOTE.unpack_from(notes, at)
+                begin = at + _NOTE.size + (owner + 3) // 4 * 4
+                # Three addresses, then provider, name and arguments, each with a NUL.
+                provider, name, *_ = *notes[begin + 24 : begin + size].split(b"\0"), b"", b""
+                found.add(f"{provider.decode(errors='replace')}:{name.decode(errors='replace')}")
+                at = begin + (size + 3) // 4 * 4
+    return found
+
+
+def _symbols(data: memoryview, found: list[Section]) -> Iterator[tuple[str, int, int, int]]:
+    """Name, type, section (0: not defined here) and value of every symbol."""
     for section in found:
         if section.type in (_SHT_SYMTAB, _SHT_DYNSYM) and section.link < len(found):
             strings = found[section.link]
             table = bytes(data[strings.offset : strings.offset + strings.size])
             code = data[section.offset : section.offset + section.size // _SYMBOL.size * _SYMBOL.size]
-            for name, info, _, index, _, _ in _SYMBOL.iter_unpack(code):
+            for name, info, _, index, value, _ in _SYMBOL.iter_unpack(code):
                 if name:
-                    yield _text(table, name), info & 15, index != 0
+                    yield _text(table, name), info & 15, index, value
 
 
 def _text(table: bytes, offset: int) -> str:

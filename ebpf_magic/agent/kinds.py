@@ -9,6 +9,9 @@ from . import maps
 KPROBE, TRACEPOINT, PERF_EVENT, RAW_TRACEPOINT, TRACING, SYSCALL = 2, 5, 7, 17, 26, 31
 SCHED_CLS, XDP, CGROUP_SKB, LSM = 3, 6, 8, 29
 TRACE_RAW_TP, TRACE_FENTRY, TRACE_FEXIT, MODIFY_RETURN, LSM_MAC, TRACE_ITER = 23, 24, 25, 26, 27, 28
+EXT = 28
+TRACE_KPROBE_MULTI, TRACE_UPROBE_MULTI = 42, 48
+SLEEPABLE = 1 << 4  # BPF_F_SLEEPABLE
 
 
 class Kind(NamedTuple):
@@ -20,6 +23,7 @@ class Kind(NamedTuple):
     example: str = ""  # a target, for who named none; empty: it needs none
 
 
+_KPROBE_MULTI = ("BPF", "PERFMON", "DAC_READ_SEARCH", "SYSLOG")  # tracefs names the functions, kallsyms where they are
 _UPROBE = ("BPF", "PERFMON", "SYS_ADMIN")  # perf_event_open wants it for uprobes
 KINDS = {
     "tracepoint": Kind(
@@ -32,30 +36,52 @@ KINDS = {
     "tp_btf": Kind(("tp_btf/NAME",), "tracing.btf_tracepoint", example="sys_enter"),
     "uprobe": Kind(("uprobe/PATH:FUNCTION",), "user.uprobe", _UPROBE, "libc.so.6:malloc"),
     "uretprobe": Kind(("uretprobe/PATH:FUNCTION",), "user.uprobe", _UPROBE, "libc.so.6:malloc"),
+    "uprobe.multi": Kind(("uprobe.multi/PATH:PATTERN",), "patterns.uprobe_multi", example="libc.so.6:str*"),
+    "uretprobe.multi": Kind(("uretprobe.multi/PATH:PATTERN",), "patterns.uprobe_multi", example="libc.so.6:str*"),
+    "usdt": Kind(("usdt/PATH:PROVIDER:NAME",), "usdt.usdt", _UPROBE, "python3:python:gc__start"),
     "kprobe": Kind(("kprobe/FUNCTION",), "functions.kprobe", example="do_sys_openat2"),
     "kretprobe": Kind(("kretprobe/FUNCTION",), "functions.kprobe", example="do_sys_openat2"),
+    "ksyscall": Kind(("ksyscall/NAME",), "functions.ksyscall", example="openat"),
+    "kretsyscall": Kind(("kretsyscall/NAME",), "functions.ksyscall", example="openat"),
+    "kprobe.multi": Kind(("kprobe.multi/PATTERN",), "patterns.kprobe_multi", _KPROBE_MULTI, "vfs_*"),
+    "kretprobe.multi": Kind(("kretprobe.multi/PATTERN",), "patterns.kprobe_multi", _KPROBE_MULTI, "vfs_*"),
     "fentry": Kind(("fentry/FUNCTION", "fentry.s/FUNCTION"), "functions.by_function", example="vfs_read"),
     "fexit": Kind(("fexit/FUNCTION", "fexit.s/FUNCTION"), "functions.by_function", example="vfs_read"),
     "fmod_ret": Kind(("fmod_ret/FUNCTION", "fmod_ret.s/FUNCTION"), "functions.by_function", example="vfs_read"),
     "lsm": Kind(("lsm/HOOK", "lsm.s/HOOK"), "functions.by_function", example="file_open"),
     "perf_event": Kind(("perf_event",), "tracing.perf_event", example="cpu-clock:99hz"),
     "syscall": Kind(("syscall",), needs=("BPF",)),
+    "freplace": Kind(
+        ("freplace/SESSION:FUNCTION",),
+        "replacing.freplace",
+        ("BPF", "PERFMON", "SYS_ADMIN"),
+        example="SESSION:FUNCTION",
+    ),
 }
-# Kinds of one program type, told apart by the section.
-_PROBES = {
-    "uprobe": "uprobe",
-    "uprobe.s": "uprobe",
-    "uretprobe": "uretprobe",
-    "uretprobe.s": "uretprobe",
-    "kprobe": "kprobe",
-    "kretprobe": "kretprobe",
+# Kinds of one program type, told apart by the section; those with .s may sleep.
+_PROBES = frozenset(
+    "uprobe uretprobe uprobe.multi uretprobe.multi usdt kprobe kretprobe ksyscall kretsyscall kprobe.multi "
+    "kretprobe.multi".split()
+)
+# Program type, attach type and flags of sections that libbpf 1.1 does not know.
+TYPED = {
+    "uprobe.multi": (KPROBE, TRACE_UPROBE_MULTI, 0),
+    "uretprobe.multi": (KPROBE, TRACE_UPROBE_MULTI, 0),
+    "uprobe.multi.s": (KPROBE, TRACE_UPROBE_MULTI, SLEEPABLE),
+    "uretprobe.multi.s": (KPROBE, TRACE_UPROBE_MULTI, SLEEPABLE),
+    "usdt.s": (KPROBE, 0, SLEEPABLE),
 }
 _TRACING = {TRACE_RAW_TP: "tp_btf", TRACE_FENTRY: "fentry", TRACE_FEXIT: "fexit", MODIFY_RETURN: "fmod_ret"}
 # Kinds whose target the kernel resolves by its BTF while loading, and which therefore stands in the section.
 BY_FUNCTION = frozenset({"fentry", "fexit", "fmod_ret", "lsm"})
 BY_BTF = BY_FUNCTION | {"tp_btf"}
-_BY_TYPE = {TRACEPOINT: "tracepoint", RAW_TRACEPOINT: "raw_tp", PERF_EVENT: "perf_event", SYSCALL: "syscall"}
-MAPS = frozenset({"hash", "array", "percpu_hash", "percpu_array", "lru_hash", "lru_percpu_hash"})
+_BY_TYPE = {
+    TRACEPOINT: "tracepoint",
+    RAW_TRACEPOINT: "raw_tp",
+    PERF_EVENT: "perf_event",
+    SYSCALL: "syscall",
+}
+MAPS = frozenset({"hash", "array", "percpu_hash", "percpu_array", "lru_hash", "lru_percpu_hash", "prog_array"})
 
 # sched_cls, sched_act, xdp, cgroup_skb, cgroup_sock, lwt_in, lwt_out, lwt_xmit, sock_ops, sk_skb, cgroup_device,
 # sk_msg, cgroup_sock_addr, lwt_seg6local, lirc_mode2, sk_reuseport, flow_dissector, cgroup_sysctl,
@@ -80,8 +106,11 @@ def attach_kind(program_type: int, attach_type: int, section: str) -> str | None
         return _TRACING.get(attach_type)
     if program_type == LSM:
         return "lsm" if attach_type == LSM_MAC else None
+    if program_type == EXT:
+        return "freplace"
     if program_type == KPROBE:
-        return _PROBES.get(section.partition("/")[0])
+        kind = section.partition("/")[0].removesuffix(".s")
+        return kind if kind in _PROBES else None
     return _BY_TYPE.get(program_type)
 
 

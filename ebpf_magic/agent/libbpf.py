@@ -58,6 +58,16 @@ class KprobeOpts(C.Structure):
     ]
 
 
+class KsyscallOpts(C.Structure):
+    """struct bpf_ksyscall_opts."""
+
+    _fields_ = [
+        ("sz", C.c_size_t),
+        ("bpf_cookie", C.c_uint64),
+        ("retprobe", C.c_bool),
+    ]
+
+
 class TestRunOpts(C.Structure):
     """struct bpf_test_run_opts."""
 
@@ -124,14 +134,26 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_program__section_name": (_S, (P,)),
     "bpf_program__type": (_I, (P,)),
     "bpf_program__expected_attach_type": (_I, (P,)),
+    "bpf_program__set_type": (_I, (P, _I)),
+    "bpf_program__set_expected_attach_type": (_I, (P, _I)),
+    "bpf_program__set_flags": (_I, (P, _U32)),
+    "bpf_program__flags": (_U32, (P,)),
+    "bpf_program__set_autoload": (_I, (P, C.c_bool)),
+    "bpf_program__set_attach_target": (_I, (P, _I, _S)),
     "bpf_program__fd": (_I, (P,)),
     "bpf_program__insn_cnt": (_SZ, (P,)),
     "bpf_program__attach": (P, (P,)),
     "bpf_program__attach_kprobe_opts": (P, (P, _S, P)),
+    "bpf_program__attach_ksyscall": (P, (P, _S, P)),
+    "bpf_program__attach_usdt": (P, (P, _I, _S, _S, _S, P)),
     "bpf_program__attach_tracepoint": (P, (P, _S, _S)),
     "bpf_program__attach_raw_tracepoint": (P, (P, _S)),
     "bpf_program__attach_uprobe_opts": (P, (P, _I, _S, _SZ, P)),
     "bpf_program__attach_perf_event": (P, (P, _I)),
+    "btf__load_from_kernel_by_id": (P, (_U32,)),
+    "btf__type_by_id": (P, (P, _U32)),
+    "btf__name_by_offset": (_S, (P, _U32)),
+    "btf__free": (None, (P,)),
     "bpf_map__name": (_S, (P,)),
     "bpf_map__type": (_I, (P,)),
     "bpf_map__fd": (_I, (P,)),
@@ -145,6 +167,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map__reuse_fd": (_I, (P, _I)),
     "bpf_link__fd": (_I, (P,)),
     "bpf_link__destroy": (_I, (P,)),
+    "bpf_btf_load": (_I, (_S, _SZ, P)),
     "bpf_prog_load": (_I, (_I, _S, _S, P, _SZ, P)),
     "bpf_raw_tracepoint_open": (_I, (_S, _I)),
     "bpf_link_create": (_I, (_I, _I, _I, P)),

@@ -9,6 +9,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from . import elf, tracefs
 
@@ -16,8 +17,11 @@ BTF = "/sys/kernel/btf/vmlinux"
 _BTF_HEADER = struct.Struct("=4x5I")  # struct btf_header: its length, then offset and size of types and of names
 _LIMIT = 5
 _MANY = 500
+_SYSCALL = re.compile(r"__(?:x64|arm64|s390x|riscv|powerpc)_sys_(\w+)")
 # Copies and stubs that nobody means: the padding before a function, its unlikely part, tables of the linker.
 _NOT_MEANT = re.compile(r"__(?:pfx|cfi|SCT|SCK|ksymtab|ftrace_invalid_address)_|.*\.cold\b")
+
+T = TypeVar("T")
 
 
 def close(name: str, names: Iterable[str]) -> list[str]:
@@ -51,7 +55,12 @@ def raw_tracepoint_names() -> set[str]:
 def kernel_functions() -> set[str]:
     """Functions of the kernel that can be probed; without tracefs, all that this process may see."""
     names = _first_words(f"{tracefs.tracing()}/available_filter_functions") or _text_symbols()
-    return {name for name in names if not _NOT_MEANT.match(name)}
+    return set(filter(is_meant, names))
+
+
+def is_meant(name: str) -> bool:
+    """Whether a person can mean this function of the kernel."""
+    return not _NOT_MEANT.match(name)
 
 
 def btf_functions() -> set[str]:
@@ -65,17 +74,32 @@ def lsm_hooks() -> set[str]:
     return {name.decode() for name in re.findall(rb"(?<=\0)bpf_lsm_(\w+)(?=\0)", _read(BTF))}
 
 
+def syscalls() -> set[str]:
+    """System calls of the kernel, without the prefix that their functions have."""
+    return {match[1] for name in kernel_functions() if (match := _SYSCALL.fullmatch(name))}
+
+
 def functions(path: str) -> set[str]:
     """Functions a file defines; empty when it is no ELF file that can be read."""
+    return of_file(path, elf.function_names) or set()
+
+
+def usdt_probes(path: str) -> set[str]:
+    """USDT probes a file has, as ``provider:name``; empty when it is no ELF file that can be read."""
+    return of_file(path, elf.usdt_names) or set()
+
+
+def of_file(path: str, read: Callable[[memoryview], T]) -> T | None:
+    """Read something in an ELF file; None when it is none that can be read."""
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
             view = memoryview(data)
             try:
-                return elf.function_names(view)
+                return read(view)
             finally:
                 view.release()
     except (OSError, ValueError, elf.DamagedElf):
-        return set()
+        return None
 
 
 def _btf_names() -> list[bytes]:

@@ -8,11 +8,11 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from . import bpf, elf, guard, initial, kinds, libbpf, maps
-from .attach import functions
+from . import bpf, elf, guard, initial, kinds, libbpf, maps, near
+from .attach import functions, replacing, usdt
 from .fault import Fault, from_errno
 from .libbpf import Library
 from .privileges import missing
@@ -39,6 +39,12 @@ class Program(NamedTuple):
     def label(self) -> str:
         """The program and its section, as error texts name it."""
         return f'program {self.name}, SEC("{self.section}")'
+
+    def target(self, given: str | None) -> str:
+        """Where it goes: to the target given, which may begin with the kind, else to what its section names."""
+        if given is None:
+            return self.section.partition("/")[2]
+        return given[len(self.kind) + 1 :] if given.startswith(f"{self.kind}:") else given
 
 
 class MapSpec(NamedTuple):
@@ -79,6 +85,15 @@ class Limits(NamedTuple):
     possible_cpus: int
 
 
+class Wishes(NamedTuple):
+    """What a person said about single programs and variables, and the objects whose functions may be replaced."""
+
+    optional: Collection[str]  # programs
+    targets: Mapping[str, str]  # by program
+    initial: Mapping[str, str]  # what variables begin with, see `initial.set_values`
+    sessions: Mapping[str, LoadedObject]  # by session
+
+
 class LoadedObject:
     """A loaded object; `close` takes its programs out of the kernel, and the maps stay with their descriptors."""
 
@@ -91,6 +106,7 @@ class LoadedObject:
         open_ns: int,
         load_ns: int,
         prints: bool,
+        left_out: Mapping[str, Fault],
     ) -> None:
         self.library = library
         self.programs = programs
@@ -98,6 +114,8 @@ class LoadedObject:
         self.open_ns = open_ns
         self.load_ns = load_ns
         self.prints = prints
+        self.left_out = left_out.keys()
+        self.notes = notes_on(left_out)
         self._pointer: int | None = pointer
 
     def describe_programs(self) -> list[dict[str, Any]]:
@@ -135,12 +153,41 @@ def load(
     name: str,
     limits: Limits,
     reuse: Mapping[str, LoadedMap],
-    values: Mapping[str, str],
+    wishes: Wishes,
 ) -> LoadedObject:
     """Open an object, check it, load it; raises `Fault`, and then nothing of it stays in the kernel.
 
-    `values` are what variables begin with, see `initial.set_values`.
+    A program that is optional and cannot be loaded is left out, unless that leaves none.
     """
+    left_out: dict[str, Fault] = {}
+    while True:
+        try:
+            return _load(library, data, name, limits, reuse, wishes, left_out)
+        except Fault as fault:
+            program = fault.fields["program"]
+            # What the guard forbids is a decision to be made, not something that this kernel lacks.
+            if program not in wishes.optional or program in left_out or fault.fields["kind"] in ("guard", "usage"):
+                raise
+            left_out[program] = fault
+
+
+def notes_on(left_out: Mapping[str, Fault]) -> list[str]:
+    """Say of each program that was left out why."""
+    return [
+        f"{name} is left out, as --optional allows: {fault.fields['what']}: {fault.fields['why']}"
+        for name, fault in left_out.items()
+    ]
+
+
+def _load(
+    library: Library,
+    data: memoryview,
+    name: str,
+    limits: Limits,
+    reuse: Mapping[str, LoadedMap],
+    wishes: Wishes,
+    left_out: Mapping[str, Fault],
+) -> LoadedObject:
     for log_size in _LOG_SIZES:
         log = libbpf.log_buffer(log_size)
         with library.printed() as lines:
@@ -148,17 +195,19 @@ def load(
             pointer = _open(library, data, name, log, lines)
             try:
                 opened = time.monotonic_ns()
-                programs, specs = _programs(library, pointer), _map_specs(library, pointer, limits.possible_cpus)
+                programs = _without(library, _programs(library, pointer), wishes, left_out)
+                specs = _map_specs(library, pointer, limits.possible_cpus)
                 prints = _check(programs, specs, data, limits)
+                replacing.bind(library, programs, wishes.targets, wishes.sessions)
                 _reuse(library, specs, reuse)
-                initial.set_values(library, specs, values)
+                initial.set_values(library, specs, wishes.initial)
                 checked = time.monotonic_ns()
                 error = -library.bpf_object__load(pointer)
                 loaded = time.monotonic_ns()
                 if error == 0:
                     loaded_maps = _own_maps(library, specs)
                     return LoadedObject(
-                        library, pointer, programs, loaded_maps, opened - began, loaded - checked, prints
+                        library, pointer, programs, loaded_maps, opened - began, loaded - checked, prints, left_out
                     )
             except BaseException:
                 library.bpf_object__close(pointer)
@@ -168,8 +217,24 @@ def load(
             # Since 6.4 a log that does not fit keeps its end; before, it is ENOSPC.
             fits = error != errnos.ENOSPC and len(text) < log_size - 1024
             if fits or log_size == _LOG_SIZES[-1]:
-                raise _load_fault(error, programs, lines, text)
+                raise _load_fault(error, programs, lines, text, wishes.targets)
     raise AssertionError("unreachable: the last size of the log returns or raises")
+
+
+def _without(library: Library, programs: list[Program], wishes: Wishes, left_out: Mapping[str, Fault]) -> list[Program]:
+    """Have libbpf leave out the programs that could not be loaded; raises `Fault` when none are left."""
+    names = [program.name for program in programs]
+    for name in wishes.optional:
+        if name not in names:
+            hint = f"Programs: {', '.join(names)}."
+            raise Fault("usage", f"--optional {name}", "no such program", hint, near=near.close(name, names))
+    kept = [program for program in programs if program.name not in left_out]
+    if left_out and not kept:
+        raise next(iter(left_out.values()))
+    for program in programs:
+        if program.name in left_out:
+            library.bpf_program__set_autoload(program.pointer, False)
+    return kept
 
 
 def _open(library: Library, data: memoryview, name: str, log: Any, lines: list[str]) -> int:
@@ -207,7 +272,11 @@ def _programs(library: Library, pointer: int) -> list[Program]:
     item = library.bpf_object__next_program(pointer, None)
     while item:
         section = library.bpf_program__section_name(item).decode(errors="replace")
-        number = library.bpf_program__type(item)
+        if section == ".text":  # a function that is the only one of its object, which libbpf takes for a program
+            library.bpf_program__set_autoload(item, False)
+            item = library.bpf_object__next_program(pointer, item)
+            continue
+        number = library.bpf_program__type(item) or _give_type(library, item, section)
         attach_type = library.bpf_program__expected_attach_type(item)
         type_name = library.libbpf_bpf_prog_type_str(number)
         result.append(
@@ -225,11 +294,23 @@ def _programs(library: Library, pointer: int) -> list[Program]:
     return result
 
 
+def _give_type(library: Library, pointer: int, section: str) -> int:
+    """Type of a program whose section only newer versions of libbpf know; 0 when nobody does."""
+    if section.partition("/")[0] not in kinds.TYPED:
+        return 0
+    number, attach_type, flags = kinds.TYPED[section.partition("/")[0]]
+    library.bpf_program__set_type(pointer, number)
+    library.bpf_program__set_expected_attach_type(pointer, attach_type)
+    library.bpf_program__set_flags(pointer, library.bpf_program__flags(pointer) | flags)
+    return number
+
+
 def _map_specs(library: Library, pointer: int, possible_cpus: int) -> list[MapSpec]:
     result = []
     item = library.bpf_object__next_map(pointer, None)
     while item:
-        internal = library.bpf_map__is_internal(item)
+        name = library.bpf_map__name(item).decode(errors="replace")
+        internal = library.bpf_map__is_internal(item) or name in usdt.MAPS
         number = library.bpf_map__type(item)
         key_size, value_size = library.bpf_map__key_size(item), library.bpf_map__value_size(item)
         max_entries = library.bpf_map__max_entries(item)
@@ -239,7 +320,7 @@ def _map_specs(library: Library, pointer: int, possible_cpus: int) -> list[MapSp
         result.append(
             MapSpec(
                 item,
-                _map_name(library.bpf_map__name(item).decode(errors="replace"), internal),
+                _map_name(name, internal),
                 number,
                 key_size,
                 value_size,
@@ -293,7 +374,7 @@ def _own_maps(library: Library, specs: list[MapSpec]) -> list[LoadedMap]:
     return result
 
 
-def _load_fault(error: int, programs: list[Program], lines: list[str], log: str) -> Fault:
+def _load_fault(error: int, programs: list[Program], lines: list[str], log: str, targets: Mapping[str, str]) -> Fault:
     failed = next((match[1] for line in lines if (match := _FAILED_PROGRAM.search(line))), None)
     program = next((program for program in programs if program.name == failed), None)
     what = f"load {program.label}" if program else "load the object"
@@ -302,6 +383,8 @@ def _load_fault(error: int, programs: list[Program], lines: list[str], log: str)
     if unresolved:
         return unresolved
     refused = functions.not_attachable(program, log) if program else None
+    if program and program.kind == "freplace":
+        refused = replacing.why_refused(program, program.target(targets.get(program.name)), log)
     if refused:
         return refused
     if program and log.strip():

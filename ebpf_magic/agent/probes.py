@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from . import bpf, kinds
+from . import bpf, kinds, replaceable
 from .attach import functions, perf
 from .libbpf import Library
 from .programs import load_empty
@@ -38,11 +38,15 @@ _TYPES = {
     "tracepoint": kinds.TRACEPOINT,
     "raw_tp": kinds.RAW_TRACEPOINT,
     "perf_event": kinds.PERF_EVENT,
-    "kprobe": kinds.KPROBE,
-    "kretprobe": kinds.KPROBE,
-    "uprobe": kinds.KPROBE,
-    "uretprobe": kinds.KPROBE,
+    **dict.fromkeys(("kprobe", "kretprobe", "ksyscall", "kretsyscall"), kinds.KPROBE),
+    **dict.fromkeys(("uprobe", "uretprobe", "usdt"), kinds.KPROBE),
 }
+_MULTI = {
+    **dict.fromkeys(("kprobe.multi", "kretprobe.multi"), kinds.TRACE_KPROBE_MULTI),
+    **dict.fromkeys(("uprobe.multi", "uretprobe.multi"), kinds.TRACE_UPROBE_MULTI),
+}
+_SEMAPHORES = "/sys/bus/event_source/devices/uprobe/format/ref_ctr_offset"
+_SYSCALL_PREFIX = {"x86_64": "__x64_", "aarch64": "__arm64_"}
 
 
 def load(library: Library, kind: str) -> int:
@@ -52,6 +56,10 @@ def load(library: Library, kind: str) -> int:
         return load_empty(library, number, attach_type, flags=flags)
     if kind in _TYPES:
         return load_empty(library, _TYPES[kind])
+    if kind in _MULTI:
+        return load_empty(library, kinds.KPROBE, _MULTI[kind])
+    if kind == "freplace":
+        return replaceable.load(library)
     attach_type, name = _TRACING[kind]
     btf_id = library.libbpf_find_vmlinux_btf_id(name, attach_type)
     if btf_id < 0:
@@ -76,6 +84,10 @@ def _attach(library: Library, kind: str, program_fd: int) -> int:
     """Descriptor that holds the program to its hook."""
     if kind == "lsm" and "bpf" not in (functions.security_modules() or ["bpf"]):
         raise OSError(errno.EOPNOTSUPP, "bpf is not among the kernel's security modules: it would never be called")
+    if kind == "freplace":
+        return replaceable.replace(library, program_fd)
+    if kind in _MULTI:
+        return _attach_multi(kind, program_fd)
     if kind == "iter":
         return _checked(library.bpf_link_create(program_fd, 0, kinds.TRACE_ITER, None))
     if kind == "raw_tp" or kind in _TRACING:
@@ -96,8 +108,31 @@ def _event(kind: str) -> int:
         return perf.open_event(perf.Sampling("cpu-clock", _SAMPLE_NS, False), 0, -1)
     if kind in ("kprobe", "kretprobe"):
         return perf.open_probe("kprobe", FUNCTION, 0, kind == "kretprobe", -1)
+    if kind in ("ksyscall", "kretsyscall"):
+        name = f"{_SYSCALL_PREFIX.get(os.uname().machine, '')}sys_getppid"
+        return perf.open_probe("kprobe", name.encode(), 0, kind == "kretsyscall", -1)
+    if kind == "usdt" and not os.path.exists(_SEMAPHORES):
+        raise OSError(errno.EOPNOTSUPP, "the kernel cannot count up the semaphore of a probe")
     path, offset = _getppid()
     return perf.open_probe("uprobe", path.encode(), offset, kind == "uretprobe", os.getpid())
+
+
+def _attach_multi(kind: str, program_fd: int) -> int:
+    """Descriptor of a link to one function."""
+    flags, attach_type = int("ret" in kind), _MULTI[kind]
+    attr: C.Structure
+    if attach_type == kinds.TRACE_KPROBE_MULTI:
+        name = C.create_string_buffer(FUNCTION)
+        names = (C.c_void_p * 1)(C.addressof(name))
+        attr = bpf.KprobeMultiAttr(program_fd, 0, attach_type, 0, flags, 1, C.addressof(names))
+    else:
+        file, offset = _getppid()
+        path, places = C.create_string_buffer(file.encode()), (C.c_uint64 * 1)(offset)
+        attr = bpf.UprobeMultiAttr(
+            *(program_fd, 0, attach_type, 0, C.addressof(path), C.addressof(places)),
+            *(0, 0, 1, flags, os.getpid()),
+        )
+    return bpf.check(bpf.LINK_CREATE, attr, f"attach {kind}")
 
 
 def _getppid() -> tuple[str, int]:

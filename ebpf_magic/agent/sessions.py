@@ -5,13 +5,13 @@ from __future__ import annotations
 import collections
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from . import attach, bpf, kinds, near
+from . import attach, bpf, kinds, near, tail_calls
 from .attach import Link
 from .fault import Fault
-from .objects import LoadedMap, LoadedObject, Program
+from .objects import LoadedMap, LoadedObject, Program, notes_on
 from .trace_log import TraceLog
 
 _WINDOW_NS = 1_000_000_000
@@ -20,7 +20,10 @@ _WINDOW_NS = 1_000_000_000
 class Session:
     """One loaded object and all that hangs on it; `close` is safe to call twice."""
 
-    def __init__(self, loaded: LoadedObject, max_cpu: float, for_s: float | None) -> None:
+    def __init__(
+        self, name: str, loaded: LoadedObject, max_cpu: float, for_s: float | None, optional: Collection[str]
+    ) -> None:
+        self.name = name
         self.state = "loaded"
         self.reason: str | None = None
         self.message = ""
@@ -29,22 +32,33 @@ class Session:
         self.object = loaded
         self._max_cpu = max_cpu
         self._for_s = for_s
+        self._optional = optional
         self._deadline_ns: int | None = None
         self._links: list[Link] = []
         self._missed: dict[str, int | None] = {}
         self._frozen: tuple[int, list[dict[str, Any]]] | None = None
         self._usage: collections.deque[tuple[int, int]] = collections.deque()
 
-    def attach(self, targets: dict[str, str]) -> list[Link]:
-        """Attach every program that has something to be attached to; all or nothing."""
+    def attach(self, targets: dict[str, str]) -> tuple[list[Link], list[str]]:
+        """Attach every program that has something to be attached to; all or nothing, but for those that are optional.
+
+        What was left out, and why, is the second result.
+        """
         if self.state != "loaded":
             raise Fault("usage", "attach the session", f"it is {self.state}")
         context = attach.Context(self.object.library, {item.name: item for item in self.maps.values()})
         made: list[Link] = []
+        refused: dict[str, Fault] = {}
         try:
-            for program in self.object.programs:
-                if kinds.KINDS[program.kind].attacher:
+            for program in self._attachable(targets):
+                try:
                     made.append(attach.attach(context, program, targets.get(program.name)))
+                except Fault as fault:
+                    if program.name not in self._optional:
+                        raise
+                    refused[program.name] = fault
+            if refused and not made:
+                raise next(iter(refused.values()))
         except BaseException:
             attach.destroy(made)
             raise
@@ -54,7 +68,13 @@ class Session:
         self._usage.append((now, self._run_time_ns()))
         if self._for_s is not None:
             self._deadline_ns = now + int(self._for_s * 1e9)
-        return made
+        return made, notes_on(refused)
+
+    def _attachable(self, targets: dict[str, str]) -> list[Program]:
+        programs = [program for program in self.object.programs if kinds.KINDS[program.kind].attacher]
+        if any(item.info.type_name == "prog_array" for item in self.maps.values()):
+            return tail_calls.without_targets_of_calls(programs, targets)
+        return programs
 
     def take_links(self) -> list[Link]:
         """Hand out the links for detaching, once."""

@@ -82,13 +82,14 @@ def link(built: Built, others: Mapping[str, Built], name: str) -> Built:
 
 def check_resolved(built: Built, name: str) -> None:
     """Refuse an object that uses a name which no cell of it defines; raises `LinkError`."""
-    elf = built.btf.elf
-    unresolved = sorted(_undefined(elf) - _filled_in(built.btf)) if elf else []
+    elf = Elf(built.object)
+    undefined = _undefined(elf)  # most cells have none, and their types are read while the kernel loads them
+    unresolved = sorted(undefined - _filled_in(built.btf)) if undefined else []
     if not unresolved:
         return
     used = re.compile(rf"\b(?:__builtin_)?{re.escape(unresolved[0])}\b")
     line = next((number for number, text in enumerate(built.source.lines, 1) if used.search(text)), None)
-    defined = [symbol for symbol in (elf.symbols if elf else ()) if not symbol.startswith(".")]
+    defined = [symbol for symbol in elf.symbols if not symbol.startswith(".")]
     raise LinkError(
         _what(dict(built.parts)) if built.parts else f"make the object of {name}",
         f"{', '.join(unresolved)} {'is' if len(unresolved) == 1 else 'are'} declared, and defined nowhere",

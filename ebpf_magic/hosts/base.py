@@ -157,6 +157,8 @@ class AgentHost:
         reuse: Mapping[str, str] | None = None,
         initial: Mapping[str, str] | None = None,
         meanwhile: Callable[[], object] | None = None,
+        optional: Sequence[str] = (),
+        targets: Mapping[str, str] | None = None,
     ) -> Loaded:
         """Load an ELF object; what the guard holds the session to comes with it.
 
@@ -182,6 +184,10 @@ class AgentHost:
             ``SECTION+OFFSET`` -> the bytes, in hexadecimal, that variables there begin with.
         meanwhile : callable, optional
             Called while the kernel is at work; an error of ours that it raises is raised when that is over.
+        optional : sequence of str
+            Programs that may be left out when this kernel cannot load or attach them; `notes` says why.
+        targets : mapping, optional
+            Program -> target as `attach` will have it: what replaces a function is bound to it before it is loaded.
 
         Raises
         ------
@@ -197,12 +203,14 @@ class AgentHost:
             "for_s": for_s,
             "reuse": dict(reuse or {}),
             "initial": dict(initial or {}),
+            "optional": list(optional),
+            "targets": dict(targets or {}),
             "pass_fds": self.passes_fds,
         }
         return self.call("load", request, [obj], self._loaded, meanwhile)
 
     def attach(self, session: str, targets: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Attach all programs of a session; all or nothing.
+        """Attach all programs of a session; all or nothing, but for those that are optional.
 
         Parameters
         ----------
@@ -214,7 +222,7 @@ class AgentHost:
         Returns
         -------
         dict
-            ``links``: list of ``program``, ``target``, ``kind``; ``attach_ns``.
+            ``links``: list of ``program``, ``target``, ``kind``, ``detail``; ``attach_ns``; ``notes``: what was not.
         """
         return self._ask("attach", session=session, targets=dict(targets or {}))
 
@@ -239,6 +247,10 @@ class AgentHost:
         if missing := [kind for kind in kinds if kind not in self._hook_ns]:
             self._hook_ns.update(self._ask("calibrate", kinds=missing)["hook_ns"])
         return {kind: self._hook_ns.get(kind) for kind in kinds}
+
+    def fill(self, handle: str, programs: Mapping[int, str]) -> None:
+        """Put programs of its session into a prog_array: index -> name."""
+        self._ask("fill", map=handle, programs={str(index): name for index, name in programs.items()})
 
     def log(self, session: str) -> dict[str, Any]:
         """Lines of bpf_printk since the last call: ``lines`` and ``dropped``."""

@@ -83,7 +83,11 @@ _SHAPES: dict[str, dict[str, Any]] = {
         "shell": "flag",
     },
     "load": {"programs": [_PROGRAM], "maps": [_MAP], "open_ns": "count", "load_ns": "count", "notes": ["text"]},
-    "attach": {"links": [{"program": "text", "target": "text", "kind": "text"}], "attach_ns": "count"},
+    "attach": {
+        "links": [{"program": "text", "target": "text", "kind": "text", "detail": "text"}],
+        "attach_ns": "count",
+        "notes": ["text"],
+    },
     "status": {"sessions": {"*": {"state": "text", "reason": "text?", "message": "text"}}},
     "stats": {"time_ns": "count", "programs": [_COUNTERS]},
     "calibrate": {"hook_ns": {"*": "number?"}},

@@ -32,9 +32,18 @@ host.attach("s", {targets!r})
 print(host.info.pid, loaded.programs[0]["id"], *(handle.info.id for handle in loaded.maps.values()), flush=True)
 sys.stdin.read()
 """
+# It calls through the array that it stands in: each holds the other.
+LOOP = """
+int p(void *ctx);
+struct { __uint(type, BPF_MAP_TYPE_PROG_ARRAY); __uint(max_entries, 1); __uint(key_size, 4);
+	__array(values, int(void *)); } jump SEC(".maps") = { .values = { [0] = (void *)&p } };
+SEC("tp/syscalls/sys_enter_getppid") int p(void *ctx) { bpf_tail_call(ctx, &jump, 0); return 0; }
+"""
 EVERY_KIND = {
     **{kind: (data, {}) for kind, data in KINDS.items()},
     "perf_event": (counting("perf_event"), {"probe": "cpu-clock:99hz"}),
+    "uprobe.multi": (counting("uprobe.multi/libc.so.6:getp?id"), {}),
+    "tail calls": (compile_object(LOOP), {}),
     "syscall": (one_map(HASH_U64.format(10)), {}),
     "printing": (
         compile_object('SEC("tp/syscalls/sys_enter_getppid") int p(void *ctx) { bpf_printk("x"); return 0; }'),

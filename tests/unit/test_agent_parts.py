@@ -176,6 +176,66 @@ def test_a_damaged_elf_is_read_or_refused(data: st.DataObject) -> None:
         return
 
 
+def usdt_note(provider: bytes, name: bytes, arguments: bytes = b"4@%eax") -> bytes:
+    """A note as <sys/sdt.h> writes it: three addresses, then three texts."""
+    text = bytes(24) + b"\0".join((provider, name, arguments)) + b"\0"
+    padded = text + bytes(-len(text) % 4)
+    return struct.pack("<III", 8, len(text), 3) + b"stapsdt\0" + padded
+
+
+def library(notes: bytes, symbols: bytes) -> bytes:
+    """An ELF file with code at address 0x2000 and file offset 64, notes, symbols and their names."""
+    parts = {
+        ".text": (1, 4, 0x2000, bytes(64), 0),
+        ".note.stapsdt": (7, 0, 0, notes, 0),
+        ".symtab": (2, 0, 0, symbols, 4),
+        ".strtab": (3, 0, 0, b"\0first\0alias\0elsewhere\0data\0", 0),
+        ".shstrtab": (3, 0, 0, b"\0.text\0.note.stapsdt\0.symtab\0.strtab\0.shstrtab\0", 0),
+    }
+    names = parts[".shstrtab"][3]
+    body, headers = b"", struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    for name, (kind, flags, address, data, link) in parts.items():
+        at = names.index(name.encode() + b"\0")
+        headers += struct.pack("<IIQQQQIIQQ", at, kind, flags, address, 64 + len(body), len(data), link, 0, 1, 0)
+        body += data
+    start = 64 + len(body)
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 3, 62, 1, 0, 0, start, 0, 64, 0, 0, 64, 6, 5)
+    return header + body + headers
+
+
+def symbol(name: int, kind: int, section: int, value: int) -> bytes:
+    return struct.pack("<IBBHQQ", name, 1 << 4 | kind, 0, section, value, 8)
+
+
+LIBRARY = library(
+    usdt_note(b"python", b"gc__start") + usdt_note(b"app", b"request", b"") + usdt_note(b"app", b"request"),
+    symbol(1, 2, 1, 0x2010) + symbol(7, 2, 1, 0x2010) + symbol(13, 2, 0, 0) + symbol(23, 1, 1, 0x2020),
+)
+
+
+def test_usdt_probes_of_a_file() -> None:
+    assert elf.usdt_names(memoryview(LIBRARY)) == {"python:gc__start", "app:request"}
+    assert elf.usdt_names(memoryview(small_elf(b""))) == set()
+
+
+def test_where_functions_begin_in_a_file() -> None:
+    # Not the one from elsewhere, and no data.
+    assert elf.function_offsets(memoryview(LIBRARY)) == {"first": 64 + 0x10, "alias": 64 + 0x10}
+
+
+@given(st.data())
+def test_a_damaged_library_is_read_or_refused(data: st.DataObject) -> None:
+    whole = bytearray(LIBRARY)
+    for _ in range(data.draw(st.integers(1, 6))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    view = memoryview(bytes(whole))
+    try:
+        elf.usdt_names(view)
+        elf.function_offsets(view)
+    except elf.DamagedElf:
+        return
+
+
 def test_functions_of_a_real_library() -> None:
     path = user.resolve("libc.so.6")
     if path is None:
@@ -217,9 +277,13 @@ def test_kinds_by_section() -> None:
     assert kinds.attach_kind(kinds.KPROBE, 0, "uretprobe//bin/x:f") == "uretprobe"
     assert kinds.attach_kind(kinds.KPROBE, 0, "kprobe/f") == "kprobe"
     assert kinds.attach_kind(kinds.KPROBE, 0, "kretprobe") == "kretprobe"
-    assert kinds.attach_kind(kinds.KPROBE, 0, "kprobe.multi/f*") is None
-    assert kinds.attach_kind(kinds.KPROBE, 0, "ksyscall/f") is None
-    assert kinds.attach_kind(kinds.KPROBE, 0, "uprobe.multi//bin/x:f") is None
+    assert kinds.attach_kind(kinds.KPROBE, 0, "kretprobe.multi/f*") == "kretprobe.multi"
+    assert kinds.attach_kind(kinds.KPROBE, 0, "ksyscall/f") == "ksyscall"
+    assert kinds.attach_kind(kinds.KPROBE, 0, "uprobe.multi.s//bin/x:f") == "uprobe.multi"
+    assert kinds.attach_kind(kinds.KPROBE, 0, "usdt.s//bin/x:a:b") == "usdt"
+    assert kinds.attach_kind(kinds.KPROBE, 0, "kprobe.session/f*") is None
+    assert kinds.attach_kind(kinds.EXT, 0, "freplace/s:f") == "freplace"
+    assert kinds.changes_behaviour(kinds.EXT, 0)
     assert kinds.attach_kind(kinds.TRACING, kinds.TRACE_RAW_TP, "tp_btf/x") == "tp_btf"
     assert kinds.attach_kind(kinds.TRACING, kinds.TRACE_FENTRY, "fentry.s/x") == "fentry"
     assert kinds.attach_kind(kinds.TRACING, kinds.TRACE_FEXIT, "fexit/x") == "fexit"

@@ -19,6 +19,8 @@ def test_defaults_are_those_of_run() -> None:
         "set": {},
         "keep_maps": False,
         "allow_change": False,
+        "optional": [],
+        "with_cells": [],
         "clang": None,
     }
 
@@ -27,13 +29,16 @@ def test_every_option_reaches_run() -> None:
     line = (
         "lat --on local --engine libbpf --attach sample=cpu-clock:99hz --attach m=/lib/libc.so.6:malloc --for 10s "
         "--set limit=10 --set conn.pid=1 --keep-maps --allow-change --map-budget 512M --max-cpu 50% "
-        "--clang '/opt/my clang'"
+        "--clang '/opt/my clang' "
+        "--optional a --optional b --with lib,other --with more"
     )
     chosen = options.run_options(options.parse(options.cell_parser(), line))
     assert chosen["attach"] == {"sample": "cpu-clock:99hz", "m": "/lib/libc.so.6:malloc"}
     assert (chosen["for_s"], chosen["map_budget_bytes"], chosen["max_cpu"]) == (10.0, 512 << 20, 0.5)
     assert (chosen["on"], chosen["clang"]) == ("local", "/opt/my clang")
     assert chosen["set"] == {"limit": "10", "conn.pid": "1"}
+    assert chosen["optional"] == ["a", "b"]
+    assert chosen["with_cells"] == ["lib", "other", "more"]
     assert chosen["keep_maps"] is True
     assert chosen["allow_change"] is True
 

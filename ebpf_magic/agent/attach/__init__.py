@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING, Callable
 
 from .. import bpf, kinds
 from ..fault import Fault
-from .handles import Context, Handle, KernelLink, Link, close_all
+from .handles import Context, Handle, KernelLink, Link, LinkFd, close_all
 
 if TYPE_CHECKING:
     from ..objects import Program
 
 __all__ = ["Context", "Handle", "KernelLink", "Link", "attach", "destroy", "missed"]
 
+_MISSED = {
+    **dict.fromkeys(("kprobe", "kretprobe", "ksyscall", "kretsyscall"), bpf.kprobe_missed),
+    **dict.fromkeys(("kprobe.multi", "kretprobe.multi"), bpf.kprobe_multi_missed),
+}
 Attacher = Callable[[Context, "Program", str], "list[Handle]"]
 
 
 def attach(context: Context, program: Program, target: str | None) -> Link:
     """Attach one program to the target given, else to the one its section names; raises `Fault`."""
     kind = kinds.KINDS[program.kind]
-    target = target if target is not None else program.section.partition("/")[2]
+    target = program.target(target)
     if not target and kind.example:
         raise Fault(
             "attach",
@@ -32,17 +36,19 @@ def attach(context: Context, program: Program, target: str | None) -> Link:
         )
     home, _, name = kind.attacher.partition(".")  # imported when it is needed: most cells need one
     attacher: Attacher = getattr(importlib.import_module(f".{home}", __name__), name)
-    return Link(program.name, target, program.kind, attacher(context, program, target))
+    handles = attacher(context, program, target)
+    detail = ", ".join(handle.detail for handle in handles if isinstance(handle, LinkFd))
+    return Link(program.name, target, program.kind, handles, detail)
 
 
 def missed(group: Iterable[Link]) -> dict[str, int | None]:
     """Program -> hits that its kprobes never handed to it; None where the kernel does not tell."""
     result: dict[str, int | None] = {}
     for link in group:
-        if link.kind in ("kprobe", "kretprobe"):
-            for handle in link.handles:
-                if isinstance(handle, KernelLink):
-                    result[link.program] = bpf.kprobe_missed(handle.fd)
+        count = _MISSED.get(link.kind)
+        for handle in link.handles:
+            if count and isinstance(handle, (KernelLink, LinkFd)):
+                result[link.program] = count(handle.fd)
     return result
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _ENOTSUPP = 524
 _KPROBE = re.compile(r"(?P<symbol>(?:[\w-]+:)?[A-Za-z_][\w.$]*)(?:\+(?P<offset>0x[0-9a-fA-F]+|\d+))?")
+_SYSCALL = re.compile(r"[a-z]\w*")
 _UNRESOLVED = re.compile(r"prog '([^']*)': failed to find kernel BTF type ID")
 # What the verifier's log ends with when it has not come to the first instruction.
 _NOTHING_VERIFIED = re.compile(r"^processed 0 insns", re.MULTILINE)
@@ -42,8 +43,7 @@ def kprobe(context: Context, program: Program, target: str) -> list[Handle]:
     is_return = program.kind == "kretprobe"
     if is_return and offset:
         raise Fault("attach", what, "a kretprobe has no offset: it is hit when the function returns", **about)
-    if not os.path.exists(_PMU) and not os.path.exists(f"{tracefs.tracing()}/kprobe_events"):
-        raise Fault("attach", what, "this kernel is built without kprobes (CONFIG_KPROBE_EVENTS)", _IN_A_VM, **about)
+    _check_kprobes(what, about)
     options = libbpf.KprobeOpts(sz=C.sizeof(libbpf.KprobeOpts), offset=offset, retprobe=is_return)
     with context.library.printed() as lines:
         pointer = context.library.bpf_program__attach_kprobe_opts(program.pointer, symbol.encode(), C.byref(options))
@@ -54,6 +54,26 @@ def kprobe(context: Context, program: Program, target: str) -> list[Handle]:
         names = near.close(symbol, near.kernel_functions())
         raise Fault("attach", what, "the kernel has no such function", near=names, errno=number, **about)
     raise refused(program, what, target, number, lines, _kprobe_reasons(offset))
+
+
+def ksyscall(context: Context, program: Program, target: str) -> list[Handle]:
+    """Attach to the function of a system call, whatever this kernel's architecture calls it; raises `Fault`."""
+    about: dict[str, Any] = {"program": program.name, "target": target}
+    what = f"attach {program.kind} {target}"
+    if not _SYSCALL.fullmatch(target):
+        hint = "It has no prefix: ksyscall/openat."
+        raise Fault("attach", what, f"a {program.kind} is written by the system call's name", hint, **about)
+    _check_kprobes(what, about)
+    options = libbpf.KsyscallOpts(sz=C.sizeof(libbpf.KsyscallOpts), retprobe=program.kind == "kretsyscall")
+    with context.library.printed() as lines:
+        pointer = context.library.bpf_program__attach_ksyscall(program.pointer, target.encode(), C.byref(options))
+        number = C.get_errno()
+    if pointer:
+        return [KernelLink(context.library, pointer)]
+    if number == errnos.ENOENT:
+        names = near.close(target, near.syscalls())
+        raise Fault("attach", what, "the kernel has no such system call", near=names, errno=number, **about)
+    raise refused(program, what, target, number, lines, {})
 
 
 def by_function(context: Context, program: Program, target: str) -> list[Handle]:
@@ -141,6 +161,11 @@ def security_modules() -> list[str]:
             return text.read().strip().split(",")
     except OSError:
         return []
+
+
+def _check_kprobes(what: str, about: dict[str, Any]) -> None:
+    if not os.path.exists(_PMU) and not os.path.exists(f"{tracefs.tracing()}/kprobe_events"):
+        raise Fault("attach", what, "this kernel is built without kprobes (CONFIG_KPROBE_EVENTS)", _IN_A_VM, **about)
 
 
 def _kprobe_reasons(offset: int) -> dict[int, str]:

@@ -71,6 +71,31 @@ class EventLink(KernelLink):
             _late.append(event_fd)
 
 
+class UsdtLink(KernelLink):
+    """A USDT probe's link. Those of one object share what libbpf knows of them, and libbpf takes no lock for it."""
+
+    _lock = threading.Lock()
+
+    def close(self) -> None:
+        """Take the link out of the kernel."""
+        with self._lock:
+            super().close()
+
+
+class LinkFd:
+    """A link that the kernel made for us, by its descriptor."""
+
+    def __init__(self, fd: int, detail: str = "") -> None:
+        self.fd = fd
+        self.detail = detail
+
+    def close(self) -> None:
+        """Take the link out of the kernel."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
 class Context(NamedTuple):
     """What attaching a program may need beside it: libbpf, and the session's maps by name."""
 
@@ -85,6 +110,7 @@ class Link(NamedTuple):
     target: str
     kind: str
     handles: Sequence[Handle]
+    detail: str = ""  # what the target does not say, such as how many functions a pattern matched
 
 
 def close_all(handles: Sequence[Handle]) -> None:

@@ -1,0 +1,53 @@
+"""Programs on the probes that programs and libraries bring along: usdt."""
+
+from __future__ import annotations
+
+import ctypes as C
+import errno as errnos
+from typing import TYPE_CHECKING, Any
+
+from .. import near
+from ..fault import Fault
+from .handles import Context, Handle, UsdtLink
+from .refused import refused
+from .user import resolve
+
+if TYPE_CHECKING:
+    from ..objects import Program
+
+# The maps that <bpf/usdt.bpf.h> declares and libbpf fills.
+MAPS = frozenset({"__bpf_usdt_specs", "__bpf_usdt_ip_to_spec_id"})
+
+
+def usdt(context: Context, program: Program, target: str) -> list[Handle]:
+    """Attach to the probe ``PATH:PROVIDER:NAME`` of a file, in every process that runs it; raises `Fault`."""
+    what = f"attach usdt {target}"
+    about: dict[str, Any] = {"program": program.name, "target": target}
+    path, _, rest = target.partition(":")
+    provider, _, name = rest.partition(":")
+    if not (path and provider and name) or ":" in name:
+        raise Fault("attach", what, "a USDT probe is written PATH:PROVIDER:NAME", **about)
+    found = resolve(path)
+    if found is None:
+        raise Fault("attach", what, f"no such file: {path}", **about)
+    probes = near.usdt_probes(found)
+    if not probes:
+        raise Fault("attach", what, f"{found} has no USDT probes", **about)
+    if f"{provider}:{name}" not in probes:
+        names = near.close(f"{provider}:{name}", probes)
+        raise Fault("attach", what, f"no such USDT probe in {found}", near=names, **about)
+    if not context.maps.keys() >= MAPS:
+        why = "its cell brings its own includes, and not the one that USDT needs"
+        raise Fault("attach", what, why, "Add #include <bpf/usdt.bpf.h>.", **about)
+    with context.library.printed() as lines:
+        pointer = context.library.bpf_program__attach_usdt(
+            program.pointer, -1, found.encode(), provider.encode(), name.encode(), None
+        )
+        number = C.get_errno()
+    if pointer:
+        return [UsdtLink(context.library, pointer)]
+    reasons = {
+        errnos.EOPNOTSUPP: "this kernel cannot count up the probe's semaphore (Linux 4.20)",
+        errnos.E2BIG: "the probe stands in more places than BPF_USDT_MAX_SPEC_CNT (256) has room for",
+    }
+    raise refused(program, what, target, number, lines, reasons)
