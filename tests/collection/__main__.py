@@ -5,6 +5,7 @@ Each program is a pair of files: NAME.bpf.c, a cell, and NAME.py, which proves i
     SHOWS    "program: tracepoint" or "map: hash": the kind it stands for
     NEEDS    features it needs, as `%ebpf doctor` names them; a kernel without one of them does not run it
     OPTIONS  what `ebpf_magic.run` is given
+    OTHERS   cells that run before it, NAME.PART.c as session NAME_PART, and what each is given; may be missing
     prove(session, sh)  makes the work with sh(COMMAND), asserts the exact answer, and says it in a few words
 """
 
@@ -14,6 +15,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,15 +35,24 @@ class Case(NamedTuple):
     shows: str
     needs: Sequence[str]
     options: Mapping[str, object]
+    others: Mapping[str, Mapping[str, object]]
     prove: Callable[[Session, Callable[[str], str]], str]
 
     def run(self, on: str, sh: Callable[[str], str] | None = None) -> str:
         """Run it on a host, prove it, stop it; what it found. Raises what the program or its proof raises."""
-        source = (HERE / f"{self.name}.bpf.c").read_text(encoding="utf-8")
-        session = em.run(source, name=self.name, on=on, **{"max_cpu": 8.0, **self.options})
-        assert isinstance(session, Session)
-        with session:
+        with ExitStack() as sessions:
+            for other, options in self.others.items():
+                file = f"{self.name}.{other.removeprefix(f'{self.name}_')}.c"
+                sessions.enter_context(_start(file, other, on, options))
+            session = sessions.enter_context(_start(f"{self.name}.bpf.c", self.name, on, self.options))
             return self.prove(session, sh or (lambda command: output(session, command)))
+
+
+def _start(file: str, name: str, on: str, options: Mapping[str, object]) -> Session:
+    source = (HERE / file).read_text(encoding="utf-8")
+    session = em.run(source, name=name, on=on, **{"max_cpu": 8.0, **options})
+    assert isinstance(session, Session)
+    return session
 
 
 def output(session: Session, command: str) -> str:
@@ -60,7 +71,9 @@ def cases() -> list[Case]:
         assert spec and spec.loader
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        found.append(Case(name, module.SHOWS, module.NEEDS, module.OPTIONS, module.prove))
+        found.append(
+            Case(name, module.SHOWS, module.NEEDS, module.OPTIONS, getattr(module, "OTHERS", {}), module.prove)
+        )
     return found
 
 

@@ -1,0 +1,8 @@
+HASH(calls, u32, u64);
+
+SEC("kprobe.multi/security_task_get[ps]*id")
+int on_call(void *ctx)
+{
+    COUNT(calls, PID());
+    return 0;
+}

@@ -1,0 +1,21 @@
+"""Two functions of the kernel by one pattern, at their return: 10 calls of the one and 13 of the other."""
+
+SHOWS = "program: kretprobe.multi"
+NEEDS = ("kretprobe.multi",)
+OPTIONS = {}
+WORK = """
+import os
+pid = os.getpid()
+print(pid)
+for _ in range(10):
+    os.getpgid(pid)
+for _ in range(13):
+    os.getsid(pid)
+"""
+
+
+def prove(session, sh):
+    pid = int(sh(f"python3 -I -S -c '{WORK}'"))
+    assert session.maps["calls"].df()["value"][pid] == 23
+    assert session.programs.loc["on_call", "target"].endswith("(2 functions)")
+    return "23 calls of 2 functions"
