@@ -81,7 +81,9 @@ def run(
         gave, which its maker closes. Several, such as ``["vm:6.1", "vm:6.12"]``, give one
         session whose frames have an index level ``host``.
     attach : mapping, optional
-        Where programs go whose section does not say it: ``{"sample": "cpu-clock:99hz"}``. False attaches nothing.
+        Where programs go whose section does not say it: ``{"sample": "cpu-clock:99hz"}``, and for freplace
+        ``{"new": "SESSION:FUNCTION"}``. The kind may stand before it: ``"uprobe:libc.so.6:malloc"``. False attaches
+        nothing.
     for_s : float, optional
         Stop by itself after so many seconds; held by the agent.
     set : mapping, optional

@@ -224,7 +224,7 @@ def _load(
 def _without(library: Library, programs: list[Program], wishes: Wishes, left_out: Mapping[str, Fault]) -> list[Program]:
     """Have libbpf leave out the programs that could not be loaded; raises `Fault` when none are left."""
     names = [program.name for program in programs]
-    for name in wishes.optional:
+    for name in sorted(wishes.optional):
         if name not in names:
             hint = f"Programs: {', '.join(names)}."
             raise Fault("usage", f"--optional {name}", "no such program", hint, near=near.close(name, names))

@@ -26,7 +26,16 @@ MAP_BUDGET_BYTES = 256 << 20
 MAX_CPU = 0.25
 CLOSE_S = 10.0
 # Seconds a call may take before the agent is given up.
-DEADLINES_S = {"load": 60.0, "read": 60.0, "update": 60.0, "delete": 60.0, "clear": 60.0, "run": 60.0, "features": 60.0}
+DEADLINES_S = {
+    "load": 60.0,
+    "attach": 60.0,
+    "read": 60.0,
+    "update": 60.0,
+    "delete": 60.0,
+    "clear": 60.0,
+    "run": 60.0,
+    "features": 60.0,
+}
 DEADLINE_S = 10.0
 _MAX_LOG_BYTES = 32 << 20
 
