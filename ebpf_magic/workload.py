@@ -39,6 +39,7 @@ _ALIGN_BYTES = 4096
 _NETNS = "/run/netns"
 
 Counts = dict[str, int]
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Rounds:
@@ -141,6 +142,7 @@ class Worker:
         if self.pid == 0:
             try:
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
                 _work(comm, work, writes)
             finally:
                 os._exit(1)
@@ -165,6 +167,18 @@ class Worker:
             self.pid = 0
 
 
+@contextlib.contextmanager
+def _started(comm: str, work: Callable[[], Counts]) -> Iterator[Worker]:
+    """Start a worker, which ends with the block at the latest."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until there is somebody who would end it
+    worker = Worker(comm, work)
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+        yield worker
+    finally:
+        worker.kill()
+
+
 def _work(comm: str, work: Callable[[], Counts], writes: int) -> None:
     """Do the work, in the child; nothing else is done under its name but one write(2) of the result."""
     try:
@@ -180,12 +194,9 @@ def _work(comm: str, work: Callable[[], Counts], writes: int) -> None:
 
 def _run(comm: str, work: Callable[[], Counts]) -> dict[str, Any]:
     began = time.monotonic()
-    worker = Worker(comm, work)
-    pid = worker.pid
-    try:
+    with _started(comm, work) as worker:
+        pid = worker.pid
         counts = worker.result()
-    finally:
-        worker.kill()
     return {"comm": comm, "pid": pid, "counts": counts, "took_s": round(time.monotonic() - began, 6)}
 
 
@@ -254,9 +265,8 @@ def _open_direct(path: str, block_bytes: int) -> tuple[int, str]:
 def _do_net(options: argparse.Namespace, folder: str) -> dict[str, Any]:
     _read_ahead("socket", *(("ctypes", "fcntl", "struct") if options.netns else ()))
     reads, writes = os.pipe()
-    serving = Worker("workload-serve", lambda: _serve(options.netns, options.address, writes))
-    os.close(writes)
-    try:
+    with _started("workload-serve", lambda: _serve(options.netns, options.address, writes)) as serving:
+        os.close(writes)
         with open(reads) as pipe:
             told = pipe.readline().split()
         if not told:
@@ -267,8 +277,6 @@ def _do_net(options: argparse.Namespace, folder: str) -> dict[str, Any]:
         done = _run("workload-net", lambda: net_work(rounds, address, options.bytes))
         os.kill(serving.pid, signal.SIGTERM)
         served = serving.result()
-    finally:
-        serving.kill()
     counts = done["counts"]
     if (served["accept4"], served["received_bytes"]) != (counts["connect"], counts["sent_bytes"]):
         raise OSError(f"{counts} were sent and {served} received")
