@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 
 def mount_point() -> str | None:
     """Where cgroup2 is mounted, as this process sees it; None when it is not."""
-    with open("/proc/self/mountinfo") as lines:
-        for line in lines:
-            before, _, after = line.partition(" - ")
-            if after.startswith("cgroup2 "):
-                # Space, tab, newline and backslash stand as octal.
-                return before.split()[4].encode().decode("unicode_escape")
+    # An agent that mounted tracefs for itself has mounts of its own, and what is mounted later it sees through another
+    # process only: in a guest it starts before cgroup2 is there.
+    for process in ("self", "1"):
+        try:
+            with open(f"/proc/{process}/mountinfo") as lines:
+                found = _cgroup2(lines)
+        except PermissionError:  # of another user's process, for one without CAP_SYS_PTRACE
+            continue
+        if found is not None:
+            return found if process == "self" else f"/proc/{process}/root{found}"
+    return None
+
+
+def _cgroup2(mountinfo: Iterable[str]) -> str | None:
+    for line in mountinfo:
+        before, _, after = line.partition(" - ")
+        if after.startswith("cgroup2 "):
+            # Space, tab, newline and backslash stand as octal.
+            return before.split()[4].encode().decode("unicode_escape")
     return None
 
 
@@ -21,7 +35,10 @@ def paths() -> dict[int, str]:
     root = mount_point()
     if root is None:
         return {}
-    found = {os.stat(root).st_ino: "/"}
+    try:
+        found = {os.stat(root).st_ino: "/"}
+    except PermissionError:  # process 1 belongs to somebody else: ids are shown as they are
+        return {}
     folders = [root]
     while folders:
         try:

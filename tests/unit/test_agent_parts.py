@@ -305,3 +305,12 @@ def test_cgroups_by_the_inodes_of_their_folders(tmp_path: Path, monkeypatch: pyt
     }
     monkeypatch.setattr(cgroups, "mount_point", lambda: None)
     assert cgroups.paths() == {}
+
+
+def test_where_cgroup2_is_mounted() -> None:
+    lines = [
+        "30 29 0:26 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n",
+        "41 31 0:38 / /sys/fs/my\\040cgroup rw,relatime shared:9 - cgroup2 cgroup2 rw\n",
+    ]
+    assert cgroups._cgroup2(lines) == "/sys/fs/my cgroup"
+    assert cgroups._cgroup2(lines[:1]) is None
