@@ -289,6 +289,11 @@ class AgentHost:
         checks: list[dict[str, Any]] = self._ask("features")["checks"]
         return checks
 
+    def iterate(self, session: str, program: str, anew: bool) -> tuple[bytes, bool]:
+        """Read the next piece of what an iterator writes, or anew its first, and whether there is more."""
+        request = {"session": session, "program": program, "anew": anew}
+        return self.call("iterate", request, (), lambda frame: (bytes(frame.payload), frame.header["more"]))
+
     def list_kernel(self) -> dict[str, Any]:
         """Every program and map in the kernel and who holds it."""
         return self._ask("list")
