@@ -291,6 +291,13 @@ def _start_on_each(cell: _Cell, hosts: Mapping[str, str | AgentHost]) -> list[Se
     return [future.result() for future in futures]
 
 
+def start_unlisted(source: str, name: str, on: str) -> Session:
+    """Start a session that `sessions` does not list and that no other replaces; it is the caller's to stop."""
+    session = _Cell(source, name, None, None, False, False, MAP_BUDGET_BYTES, MAX_CPU, None, None, None).start(on)
+    build.keep()
+    return session
+
+
 def sessions() -> list[Session | Group]:
     """List the sessions of this process that are running, oldest first."""
     with _lock:
