@@ -183,17 +183,24 @@ class Btf:
 
     def enumerators(self, of: Type) -> dict[int, str]:
         """Return the names of an enum or enum64 by value; of two names for one value the first."""
+        names: dict[int, str] = {}
+        for name, value in self.enumerator_list(of):
+            names.setdefault(value, name)
+        if len(set(names.values())) != len(names):
+            raise BtfError(f"enum {of.name} uses a name twice")
+        return names
+
+    def enumerator_list(self, of: Type) -> list[tuple[str, int]]:
+        """Return the names of an enum or enum64 with their values, in their order."""
         step = 3 if of.kind == ENUM64 else 2
         words = self._words[of.at : of.at + step * of.vlen].tolist()
-        names: dict[int, str] = {}
+        found = []
         for i in range(0, len(words), step):
             value = words[i + 1] | (words[i + 2] << 32 if step == 3 else 0)
             if of.flag and value >> (32 * (step - 1) - 1):
                 value -= 1 << (32 * (step - 1))
-            names.setdefault(value, self.string(words[i]))
-        if len(set(names.values())) != len(names):
-            raise BtfError(f"enum {of.name} uses a name twice")
-        return names
+            found.append((self.string(words[i]), value))
+        return found
 
     def word(self, at: int) -> int:
         """Return one word of a type's details."""
