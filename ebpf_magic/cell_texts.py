@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from ebpf_magic.data import c_types, kinds, tracepoint
+from ebpf_magic.data.elf import BtfError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 # Members that tell one object from another, if there is one of them.
 _TELLING = ("pid", "id", "i_ino", "tgid", "ifindex", "portid", "skc_num", "fd", "prog_id")
+_MAX_MEMBERS = 1 << 16
 _BOOL = 4  # an integer's encoding, BTF_INT_BOOL
 _WORDS = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if inline int long register "
@@ -167,18 +169,22 @@ def _arguments(arguments: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
     return named
 
 
-def places(btf: Btf, of: Type, offset_bits: int = 0) -> list[tuple[str, int, int]]:
+def places(btf: Btf, of: Type) -> list[tuple[str, int, int]]:
     """Return the members a C program can name, also those of members without a name: name, place in bits, type id."""
-    if of.kind not in (kinds.STRUCT, kinds.UNION):
-        return []
-    found = []
-    for member in btf.members(of):
-        at = offset_bits + member.offset_bits
-        if member.name:
-            found.append((member.name, at, member.type_id))
-        else:
-            found += places(btf, btf.resolve(member.type_id), at)
-    return found
+    found: list[tuple[str, int, int]] = []
+    left, seen = [(of, 0)], 0
+    while left:
+        holder, offset_bits = left.pop()
+        for member in btf.members(holder) if holder.kind in (kinds.STRUCT, kinds.UNION) else ():
+            at = offset_bits + member.offset_bits
+            seen += 1
+            if seen > _MAX_MEMBERS:
+                raise BtfError(f"a struct of more than {_MAX_MEMBERS:,} members")
+            if member.name:
+                found.append((member.name, at, member.type_id))
+            else:
+                left.append((btf.resolve(member.type_id), at))
+    return sorted(found, key=lambda member: member[1])
 
 
 def _members(btf: Btf, of: Type) -> list[tuple[str, int]]:

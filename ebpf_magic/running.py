@@ -42,6 +42,7 @@ _WATCH_S = 1.0
 _sessions: dict[str, Session | Group] = {}
 # Every cell that ran, with the names of those it was linked with: others may be linked with it.
 _sources: dict[str, tuple[str, tuple[str, ...]]] = {}
+_unlisted: set[Session] = set()
 _lock = threading.RLock()
 _unnamed = itertools.count(1)
 
@@ -292,9 +293,12 @@ def _start_on_each(cell: _Cell, hosts: Mapping[str, str | AgentHost]) -> list[Se
 
 
 def start_unlisted(source: str, name: str, on: str) -> Session:
-    """Start a session that `sessions` does not list and that no other replaces; it is the caller's to stop."""
+    """Start a session that `sessions` does not list and that no other replaces; `stop_all` stops it too."""
     session = _Cell(source, name, None, None, False, False, MAP_BUDGET_BYTES, MAX_CPU, None, None, None).start(on)
     build.keep()
+    with _lock:
+        _unlisted.add(session)
+    session.on_end(lambda: _unlisted.discard(session))
     return session
 
 
@@ -306,7 +310,9 @@ def sessions() -> list[Session | Group]:
 
 def stop_all() -> None:
     """Stop every session of this process."""
-    for session in sessions():
+    with _lock:
+        everything = [*sessions(), *_unlisted]
+    for session in everything:
         session.stop()
 
 

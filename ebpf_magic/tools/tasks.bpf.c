@@ -71,9 +71,11 @@ static __always_inline s64 rss_pages(struct mm_struct *mm)
 	struct mm_struct___new *now = (void *)mm;
 	struct mm_struct___old *then = (void *)mm;
 
+	/* By a helper: the verifier of those kernels takes an array of atomic_long_t for no member that can be read. */
 	if (bpf_core_field_exists(then->rss_stat.count))
-		return then->rss_stat.count[FILE_PAGES].counter + then->rss_stat.count[ANON_PAGES].counter +
-		       then->rss_stat.count[SHMEM_PAGES].counter;
+		return BPF_CORE_READ(then, rss_stat.count[FILE_PAGES].counter) +
+		       BPF_CORE_READ(then, rss_stat.count[ANON_PAGES].counter) +
+		       BPF_CORE_READ(then, rss_stat.count[SHMEM_PAGES].counter);
 	return now->rss_stat[FILE_PAGES].count + now->rss_stat[ANON_PAGES].count + now->rss_stat[SHMEM_PAGES].count;
 }
 

@@ -220,9 +220,12 @@ SEC("iter/cgroup") int cgroups(struct bpf_iter__cgroup *ctx)
 def test_one_cgroup_and_all() -> None:
     session = run(CGROUPS)
     said: list[str] = []
-    find = "grep ' - cgroup2 ' /proc/self/mountinfo | head -1 | cut -d' ' -f5"
-    session.agent_host.sh(f"folder=$({find}); echo $folder; stat -c %i $folder", on_output=said.append)
-    folder, inode = "".join(said).split()
+    session.agent_host.sh("cat /proc/self/mountinfo", on_output=said.append)
+    mounts = [line.split() for line in "".join(said).splitlines() if " - cgroup2 " in line]
+    assert mounts, said
+    folder = mounts[0][4]
+    session.agent_host.sh(f"stat -c %i {folder}", on_output=said.append)
+    inode = said[-1]
     everything = session.iter["cgroups"].df()
     assert everything.iloc[0].tolist() == [int(inode), 0]
     assert everything["id"].is_unique

@@ -216,9 +216,10 @@ def test_nothing_of_it_is_in_the_list_of_sessions_and_it_is_loaded_once(host: Ag
     em.tasks(on=host.name)
     assert unlisted.session("tasks", host.name) is before
     assert em.sessions() == []
-    em.stop_all()
-    assert before.state == "running"
     assert list(before.maps) == []  # so that it holds no descriptor here
+    em.stop_all()
+    assert before.state == "stopped"
+    assert len(em.tasks(on=host.name)) > 2
 
 
 def test_several_hosts_are_one_table(host: AgentHost) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ebpf_magic import cell_texts, kernel_types
 from ebpf_magic.data import c_types, kinds
 from ebpf_magic.data.btf import Btf
 from ebpf_magic.data.elf import BtfError
@@ -110,3 +111,35 @@ def test_a_name_that_is_none_is_made_one() -> None:
 def test_types_without_an_end_are_an_error() -> None:
     with pytest.raises(BtfError, match="nest deeper"):
         c_types.declaration(made(("", kinds.PTR << 24, 1, b"")), 1, "name")
+
+
+def test_a_text_without_an_end_is_an_error() -> None:
+    # Each struct has the one before it 16 times, without a name: 16 to the 8th members.
+    types = [INT, ("", kinds.STRUCT << 24 | 1, 4, words(0, 1, 0))]
+    types += [("", kinds.STRUCT << 24 | 16, 4, words(*(0, 2 + number, 0) * 16)) for number in range(8)]
+    with pytest.raises(BtfError, match="more than"):
+        c_types.declaration(made(*types), len(types), "name")
+    with pytest.raises(BtfError, match="more than"):
+        btf = made(*types)
+        cell_texts.places(btf, btf.type(len(types)))
+
+
+def test_structs_within_themselves_are_an_error() -> None:
+    btf = made(("", kinds.STRUCT << 24 | 1, 4, words(0, 1, 0)))
+    with pytest.raises(BtfError, match="nest deeper"):
+        c_types.declaration(btf, 1, "name")
+    with pytest.raises(BtfError, match="members"):
+        cell_texts.places(btf, btf.type(1))
+
+
+def test_a_function_that_is_none_is_an_error() -> None:
+    for types in ([("", kinds.PTR << 24, 1, b"")], [INT]):
+        with pytest.raises(BtfError, match="is no function"):
+            kernel_types.function_type(made(*types), 1)
+
+
+def test_arguments_have_names_of_c() -> None:
+    proto = ("", kinds.FUNC_PROTO << 24 | 2, 0, words(0, 1, 1, 1))
+    btf = made(("*/ <b>`", kinds.INT << 24, 4, words(1 << 24 | 32)), proto, ("", kinds.PTR << 24, 2, b""),
+               ("btf_trace_x", kinds.TYPEDEF << 24, 3, b""))  # fmt: skip
+    assert kernel_types.arguments(btf, "x") == [("____b__", 1)]
