@@ -15,7 +15,7 @@ PATHS = ("libbpf.so.1",)
 _LINE_BYTES = 16384
 _MAX_LINES = 2000
 # A section that is there for its types alone; libbpf notes that it passes it over.
-_OURS = "section(.em.rows)"
+_OURS = ") .em.rows"
 
 P = C.c_void_p
 

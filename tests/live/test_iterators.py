@@ -14,6 +14,7 @@ from working import working
 import ebpf_magic as em
 from ebpf_magic.errors import (
     AttachError,
+    EbpfMagicError,
     IteratorError,
     NoSuchNameError,
     StoppedError,
@@ -295,3 +296,28 @@ def test_reading_does_not_count_against_the_limit_of_cpu() -> None:
     for _ in range(5):
         assert len(session.iter["dump"].df()) == 100_000
     assert session.agent_host.status()["sessions"][session.token]["state"] == "attached"
+
+
+def test_a_reading_that_was_not_finished_holds_nothing() -> None:
+    """What proves it is the fixture that finds no program left."""
+    session = run(MILLION, attach={"dump": "numbers"})
+    host = session.agent_host
+    piece, more = host.iterate(session.token, "dump", True)
+    assert more
+    assert 0 < len(piece) < 24_000_000
+    session.stop()
+
+
+def test_what_is_asked_of_the_agent_in_the_wrong_order() -> None:
+    session = run(TASKS + 'SEC("syscall") int other(void *ctx) { return 0; }')
+    host = session.agent_host
+    with pytest.raises(UsageError, match="no reading of it has begun"):
+        host.iterate(session.token, "tasks", False)
+    with pytest.raises(UsageError, match=r"it is no iterator\nAn iterator is SEC"):
+        host.iterate(session.token, "other", True)
+
+
+def test_the_section_that_rows_leave_is_no_cause_of_a_failure() -> None:
+    with pytest.raises(EbpfMagicError) as caught:
+        run(TASKS + 'ARRAY(none, u64, 0); SEC("syscall") int f(void *ctx) { COUNT(none, 0); return 0; }')
+    assert "em.rows" not in str(caught.value) + caught.value.log
