@@ -206,7 +206,7 @@ def _is_number(btf: Btf, type_id: int) -> bool:
     found = btf.resolve(type_id)
     if found.kind != kinds.INT or found.ref > 8:
         return found.kind in (kinds.ENUM, kinds.ENUM64)
-    encoding, bits = btf.integer(found)
+    encoding, _, bits = btf.integer(found)
     return bits == 8 * found.ref and not encoding & _BOOL
 
 

@@ -72,7 +72,10 @@ class Iterator:
         began_ns = time.monotonic_ns()
         raw = self.raw(max_bytes=max_bytes, deadline_s=deadline_s)
         ended_ns = time.monotonic_ns()
-        frame = rows.row_frame(self.name, self._row, raw) if self._row else rows.line_frame(_decoded(raw))
+        row = self._row
+        if row and row.has_cgroups:
+            row = row.with_cgroups(self._session.agent_host.cgroups())
+        frame = rows.row_frame(self.name, row, raw) if row else rows.line_frame(_decoded(raw))
         frame.attrs.update(began_ns=began_ns, ended_ns=ended_ns)
         return frame
 

@@ -294,7 +294,21 @@ def _start_on_each(cell: _Cell, hosts: Mapping[str, str | AgentHost]) -> list[Se
 
 def start_unlisted(source: str, name: str, on: str) -> Session:
     """Start a session that `sessions` does not list and that no other replaces; `stop_all` stops it too."""
-    session = _Cell(source, name, None, None, False, False, MAP_BUDGET_BYTES, MAX_CPU, None, None, None).start(on)
+    cell = _Cell(
+        source,
+        name,
+        attach=None,
+        for_s=None,
+        initial={},
+        keep_maps=False,
+        allow_change=False,
+        map_budget_bytes=MAP_BUDGET_BYTES,
+        max_cpu=MAX_CPU,
+        clang=None,
+        previous=None,
+        progress=None,
+    )
+    session = cell.start(on)
     build.keep()
     with _lock:
         _unlisted.add(session)

@@ -63,7 +63,8 @@ def row_types(btf: Btf, programs: Sequence[str]) -> dict[str, Layout]:
             names = sorted(btf.type(type_id).name or "(unnamed)" for type_id in several)
             why = f"it may write rows of several types: {', '.join(names)}"
             raise UnsupportedError(f"read iterator {program}", why, "Write all its rows as one type.")
-    return {program: btf.layout(next(iter(each))) for program, each in types.items() if each}
+    layouts = {program: btf.layout(next(iter(each))) for program, each in types.items() if each}
+    return {program: layout for program, layout in layouts.items() if layout is not None}
 
 
 def _writes(elf: Elf | None, program: str) -> bool:
@@ -90,15 +91,9 @@ def row_frame(name: str, layout: Layout, raw: Any) -> pd.DataFrame:
 
     Raises
     ------
-    UnsupportedError
-        When a field has no column yet.
     IteratorError
         When the bytes are not whole rows.
     """
-    for column in layout.columns:
-        if column.kind == "unsupported":
-            field = column.name or "its row"
-            raise UnsupportedError(f"read iterator {name}", f"{field} is {column.detail}", "There is no column for it.")
     size = layout.dtype.itemsize
     count, rest = divmod(memoryview(raw).nbytes, size)
     if rest:
@@ -108,11 +103,10 @@ def row_frame(name: str, layout: Layout, raw: Any) -> pd.DataFrame:
             "Write with ROW alone, not also with BPF_SEQ_PRINTF; .raw() has the bytes.",
         )
     rows = view_rows(name, "rows", layout.dtype, raw, count, size)
-    columns = {
-        label(column, "value"): levels.values(column, rows[column.path] if column.path else rows)
-        for column in layout.columns
-    }
-    return pd.DataFrame(columns, copy=False)
+    columns = {label(column, "value"): levels.values(column, layout.take(rows, column)) for column in layout.columns}
+    frame = pd.DataFrame(columns, copy=False)
+    frame.attrs.update(layout.attrs("value"))
+    return frame
 
 
 def line_frame(text: str) -> pd.DataFrame:

@@ -232,6 +232,8 @@ def test_one_cgroup_and_all() -> None:
     assert everything["id"].is_unique
     one = run(CGROUPS, attach={"cgroups": f"self:{folder}"}).iter["cgroups"].df()
     assert one.to_numpy().tolist() == [[int(inode), 0]]
+    shown = run(CGROUPS.replace("u64 id", "u64 id AS(cgroup)"), attach={"cgroups": f"self:{folder}"})
+    assert shown.iter["cgroups"].df()["id"].tolist() == ["/"]
     with pytest.raises(AttachError, match=r"/tmp is no cgroup"):
         run(CGROUPS, attach={"cgroups": "/tmp"})
     with pytest.raises(AttachError, match=r"orders are self, pre, post, up"):
