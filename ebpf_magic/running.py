@@ -304,6 +304,8 @@ def start_unlisted(source: str, name: str, on: str) -> Session:
         allow_change=False,
         map_budget_bytes=MAP_BUDGET_BYTES,
         max_cpu=MAX_CPU,
+        optional=(),
+        others={},
         clang=None,
         previous=None,
         progress=None,
