@@ -19,7 +19,8 @@ EbpfMagicError
 │   ├── VerifierError         the verifier rejected a program (`.line`, `.log`, `.program`)
 │   ├── LoadError             anything else that stopped an object from loading
 │   ├── AttachError           no such target, or the kernel refused it (`.near`)
-│   └── MapError              a map operation failed
+│   ├── MapError              a map operation failed
+│   └── IteratorError         an iterator could not be read to its end
 ├── UnsupportedError          a program or map kind that ebpf_magic does not offer yet
 ├── GuardError                the guard refused or stopped a program
 ├── StoppedError              the session has ended and what was asked for needs it running
@@ -188,6 +189,10 @@ class MapError(KernelError):
     """A map operation failed."""
 
 
+class IteratorError(KernelError):
+    """An iterator could not be read to its end."""
+
+
 class UnsupportedError(EbpfMagicError):
     """A program or map kind that is not offered yet."""
 
@@ -207,6 +212,7 @@ _BY_KIND: dict[str, type[EbpfMagicError]] = {
     "load": LoadError,
     "attach": AttachError,
     "map": MapError,
+    "iter": IteratorError,
     "unsupported": UnsupportedError,
     "guard": GuardError,
     "gone": StoppedError,

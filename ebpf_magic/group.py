@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ebpf_magic.bpf_map import Map
     from ebpf_magic.display import Live
+    from ebpf_magic.iterator import Iterator
 
 T = TypeVar("T")
 _STATES = ("failed", "running", "stopped")
@@ -79,6 +80,33 @@ class GroupMap:
         return f"<GroupMap {self.name} on {', '.join(self.by_host)}>"
 
 
+class GroupIterator:
+    """One iterator of a cell on all its hosts.
+
+    Attributes
+    ----------
+    name : str
+        The program's name in the cell.
+    by_host : dict
+        The `Iterator` on each host.
+    """
+
+    def __init__(self, name: str, by_host: Mapping[str, Iterator]) -> None:
+        self.name = name
+        self.by_host = dict(by_host)
+
+    def df(self) -> pd.DataFrame:
+        """Read it on all hosts at the same time; `Iterator.df` with an index level ``host`` in front."""
+        return _joined(in_parallel({host: item.df for host, item in self.by_host.items()}))
+
+    def text(self) -> dict[str, str]:
+        """Read what it writes on each host, as text."""
+        return in_parallel({host: item.text for host, item in self.by_host.items()})
+
+    def __repr__(self) -> str:
+        return f"<GroupIterator {self.name} on {', '.join(self.by_host)}>"
+
+
 class Group:
     """A cell on several hosts; answers like a `Session`, its frames with an index level ``host`` in front.
 
@@ -94,6 +122,8 @@ class Group:
         Their hosts, in one line.
     maps : Mapping of str to GroupMap
         The maps of the cell.
+    iter : Mapping of str to GroupIterator
+        The iterators of the cell.
     """
 
     engine = "libbpf"
@@ -113,6 +143,14 @@ class Group:
                 )
                 for map_name in names
             },
+        )
+        self.iter: Mapping[str, GroupIterator] = Maps(
+            name,
+            {
+                each: GroupIterator(each, {member.host: member.iter[each] for member in members if each in member.iter})
+                for each in dict.fromkeys(each for member in members for each in member.iter)
+            },
+            "iterator",
         )
         self._lock = threading.Lock()
         self._left = len(members)

@@ -70,7 +70,11 @@ def kernel(on: str = "auto") -> pd.DataFrame:
 
 
 def _row(what: str, item: Mapping[str, Any]) -> dict[str, Any]:
-    owners = ", ".join(f"{comm} ({pid})" for pid, comm in item["pids"])
-    row = {**item, "what": what, "owner": owners, "runs": item.get("run_cnt")}
+    row = {**item, "what": what, "owner": owners(item), "runs": item.get("run_cnt")}
     row["map_ids"] = ", ".join(str(number) for number in item.get("map_ids", []))
     return row
+
+
+def owners(item: Mapping[str, Any]) -> str:
+    """Name the processes that hold a program or map: ``comm (pid)``."""
+    return ", ".join(f"{comm} ({pid})" for pid, comm in item["pids"])

@@ -43,6 +43,10 @@ def _ask(chosen: Namespace) -> Any:
 
     if chosen.verb == "doctor":
         return ebpf_magic.doctor()
+    if chosen.verb == "probes":
+        return ebpf_magic.probes(chosen.pattern, chosen.kind, chosen.on)
+    if chosen.verb == "describe":
+        return ebpf_magic.describe(" ".join(chosen.target), chosen.on)
     if chosen.verb == "sh":
         from ebpf_magic.display import ProgressLine
 

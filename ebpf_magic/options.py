@@ -125,6 +125,20 @@ def line_parser() -> Parser:
     which = stop.add_mutually_exclusive_group(required=True)
     which.add_argument("name", nargs="?", metavar="NAME")
     which.add_argument("--all", action="store_true", help="stop all of them")
+    probes = verbs.add_parser("probes", prog="%ebpf probes", add_help=False, help="find what can be probed")
+    probes.add_argument("pattern", metavar="PATTERN", help="*open*, sched/*, libc.so.6:mem*")
+    probes.add_argument(
+        "--kind", help="only tracepoint, raw_tp, syscall, fentry, kprobe, lsm, iter, attach, uprobe, usdt"
+    )
+    probes.add_argument("--on", default="auto", metavar="HOST", help="whose kernel: local, vm, vm:6.1")
+    describe = verbs.add_parser(
+        "describe",
+        prog="%ebpf describe",
+        add_help=False,
+        help="show what a target is, as C, with a cell that works on it",
+    )
+    describe.add_argument("target", metavar="TARGET", nargs="+", help="sched_switch, vfs_read, struct file, iter/task")
+    describe.add_argument("--on", default="auto", metavar="HOST", help="whose kernel: local, vm, vm:6.1")
     sh = verbs.add_parser(
         "sh",
         prog="%ebpf sh",

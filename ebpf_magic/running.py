@@ -42,6 +42,7 @@ _WATCH_S = 1.0
 _sessions: dict[str, Session | Group] = {}
 # Every cell that ran, with the names of those it was linked with: others may be linked with it.
 _sources: dict[str, tuple[str, tuple[str, ...]]] = {}
+_unlisted: set[Session] = set()
 _lock = threading.RLock()
 _unnamed = itertools.count(1)
 
@@ -291,6 +292,32 @@ def _start_on_each(cell: _Cell, hosts: Mapping[str, str | AgentHost]) -> list[Se
     return [future.result() for future in futures]
 
 
+def start_unlisted(source: str, name: str, on: str) -> Session:
+    """Start a session that `sessions` does not list and that no other replaces; `stop_all` stops it too."""
+    cell = _Cell(
+        source,
+        name,
+        attach=None,
+        for_s=None,
+        initial={},
+        keep_maps=False,
+        allow_change=False,
+        map_budget_bytes=MAP_BUDGET_BYTES,
+        max_cpu=MAX_CPU,
+        optional=(),
+        others={},
+        clang=None,
+        previous=None,
+        progress=None,
+    )
+    session = cell.start(on)
+    build.keep()
+    with _lock:
+        _unlisted.add(session)
+    session.on_end(lambda: _unlisted.discard(session))
+    return session
+
+
 def sessions() -> list[Session | Group]:
     """List the sessions of this process that are running, oldest first."""
     with _lock:
@@ -299,7 +326,9 @@ def sessions() -> list[Session | Group]:
 
 def stop_all() -> None:
     """Stop every session of this process."""
-    for session in sessions():
+    with _lock:
+        everything = [*sessions(), *_unlisted]
+    for session in everything:
         session.stop()
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -19,6 +20,7 @@ from ebpf_magic.errors import (
     NoSuchNameError,
     StoppedError,
 )
+from ebpf_magic.iterator import Iterator
 from ebpf_magic.variables import Variables
 
 if TYPE_CHECKING:
@@ -53,34 +55,35 @@ M = TypeVar("M")
 
 
 class Maps(Mapping[str, M]):
-    """A session's maps by name; an unknown name is answered with the near ones."""
+    """A session's maps (or iterators) by name; an unknown name is answered with the near ones."""
 
-    def __init__(self, session_name: str, maps: dict[str, M]) -> None:
+    def __init__(self, session_name: str, maps: dict[str, M], noun: str = "map") -> None:
         self._session_name = session_name
         self._maps = maps
+        self._noun = noun
 
     def __getitem__(self, name: str) -> M:
         try:
             return self._maps[name]
         except KeyError:
             raise NoSuchNameError(
-                f"map {name!r} of {self._session_name}",
-                "no such map",
-                f"Its maps: {', '.join(self._maps) or 'none'}.",
+                f"{self._noun} {name!r} of {self._session_name}",
+                f"no such {self._noun}",
+                f"Its {self._noun}s: {', '.join(self._maps) or 'none'}.",
                 near=get_close_matches(str(name), self._maps),
             ) from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._maps
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> typing.Iterator[str]:
         return iter(self._maps)
 
     def __len__(self) -> int:
         return len(self._maps)
 
     def __repr__(self) -> str:
-        return f"<Maps of {self._session_name}: {', '.join(self._maps) or 'none'}>"
+        return f"<{self._noun.capitalize()}s of {self._session_name}: {', '.join(self._maps) or 'none'}>"
 
 
 class Session:
@@ -96,6 +99,8 @@ class Session:
         What compiled and loaded them: ``libbpf``.
     maps : Mapping of str to Map
         The maps of the cell.
+    iter : Mapping of str to Iterator
+        The iterators of the cell.
     stages : list of Stage
         Compiled, loaded, attached: the time each took and what came of it.
     """
@@ -138,6 +143,7 @@ class Session:
             handle.name: Map(self, handle, specs.get(handle.name), cpus) for handle in loaded.maps.values()
         }
         self.maps = Maps(name, {key: value for key, value in self._all_maps.items() if not value.handle.internal})
+        self.iter = Maps(name, _iterators(self, built.btf, loaded.programs), "iterator")
         self._missed = _missed_counters(built.btf)
         self._counters = b""  # the data section with them, as last read
 
@@ -427,6 +433,18 @@ def read_types(built: build.Built) -> None:
 def target_text(link: Mapping[str, Any]) -> str:
     """Where a program is attached, and what the target does not say: ``vfs_* (83 functions)``."""
     return f"{link['target']} ({link['detail']})" if link["detail"] else str(link["target"])
+
+
+def _iterators(session: Session, btf: Btf, programs: list[dict[str, Any]]) -> dict[str, Iterator]:
+    sections = {program["name"]: program["section"] for program in programs if program["kind"] == "iter"}
+    if not sections:
+        return {}
+    from ebpf_magic.data.rows import row_types
+
+    types = row_types(btf, list(sections))
+    return {
+        name: Iterator(session, name, section.partition("/")[2], types.get(name)) for name, section in sections.items()
+    }
 
 
 def _missed_counters(btf: Btf) -> dict[str, tuple[str, int]]:

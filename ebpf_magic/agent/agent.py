@@ -46,7 +46,7 @@ class Agent:
             sweep(tracing)
         names = (
             "hello btf load attach detach close status stats calibrate read update fill delete clear poke log run "
-            "features list cgroups"
+            "features list cgroups iterate find format"
         )
         self.verbs: dict[str, Callable[[Request], Reply]] = {name: getattr(self, f"_{name}") for name in names.split()}
         self._shell: Shell | None = None
@@ -270,6 +270,20 @@ class Agent:
             "data_bytes": len(result.data),
         }
         return Reply(fields, [result.ctx, result.data])
+
+    def _iterate(self, request: Request) -> Reply:
+        piece = self._session(request).read_iterator(request.text("program"), request.flag("anew"))
+        return Reply({"more": piece.more}, [piece.data])
+
+    def _find(self, request: Request) -> Reply:
+        from . import finding
+
+        return Reply({}, ["\n".join(finding.find(request.text("kind"), request.text("pattern"))).encode()])
+
+    def _format(self, request: Request) -> Reply:
+        from . import finding
+
+        return Reply({}, [finding.tracepoint_format(request.text("category"), request.text("name"))])
 
     def _features(self, request: Request) -> Reply:
         from . import features

@@ -14,6 +14,7 @@ MAP_LOOKUP_AND_DELETE_ELEM = 21
 MAP_LOOKUP_BATCH, MAP_LOOKUP_AND_DELETE_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 25, 26, 27
 LINK_CREATE = 28
 LINK_GET_FD_BY_ID, LINK_GET_NEXT_ID, ENABLE_STATS = 30, 31, 32
+ITER_CREATE = 33
 NAME_BYTES = 16
 _KPROBES = (3, 4)  # BPF_PERF_EVENT_KPROBE, BPF_PERF_EVENT_KRETPROBE
 
@@ -164,6 +165,10 @@ class _StatsAttr(C.Structure):
     _fields_ = [("type", C.c_uint32)]
 
 
+class _IterAttr(C.Structure):
+    _fields_ = [("link_fd", C.c_uint32), ("flags", C.c_uint32)]
+
+
 def call(command: int, attr: C.Structure) -> int:
     """One bpf() system call; -1 and ctypes' errno on failure, as libc has it."""
     return int(_syscall(_SYS_BPF, command, C.addressof(attr), C.sizeof(attr)))
@@ -258,6 +263,11 @@ def fd_by_id(command: int, number: int) -> int | None:
 def enable_stats() -> int:
     """Switch run statistics on until the returned descriptor is closed. Requires SYS_ADMIN and 5.8."""
     return check(ENABLE_STATS, _StatsAttr(0), "switch run statistics on")
+
+
+def create_iter(link_fd: int) -> int:
+    """Descriptor of a new iterator, read from its beginning, for an iter program's link."""
+    return check(ITER_CREATE, _IterAttr(link_fd, 0), "begin the iterator")
 
 
 def memlock_bytes(fd: int) -> int:

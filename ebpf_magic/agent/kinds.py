@@ -50,6 +50,7 @@ KINDS = {
     "fmod_ret": Kind(("fmod_ret/FUNCTION", "fmod_ret.s/FUNCTION"), "functions.by_function", example="vfs_read"),
     "lsm": Kind(("lsm/HOOK", "lsm.s/HOOK"), "functions.by_function", example="file_open"),
     "perf_event": Kind(("perf_event",), "tracing.perf_event", example="cpu-clock:99hz"),
+    "iter": Kind(("iter/OBJECTS", "iter.s/OBJECTS"), "iters.iterator", example="task"),
     "syscall": Kind(("syscall",), needs=("BPF",)),
     "freplace": Kind(
         ("freplace/SESSION:FUNCTION",),
@@ -71,10 +72,16 @@ TYPED = {
     "uretprobe.multi.s": (KPROBE, TRACE_UPROBE_MULTI, SLEEPABLE),
     "usdt.s": (KPROBE, 0, SLEEPABLE),
 }
-_TRACING = {TRACE_RAW_TP: "tp_btf", TRACE_FENTRY: "fentry", TRACE_FEXIT: "fexit", MODIFY_RETURN: "fmod_ret"}
+_TRACING = {
+    TRACE_RAW_TP: "tp_btf",
+    TRACE_FENTRY: "fentry",
+    TRACE_FEXIT: "fexit",
+    MODIFY_RETURN: "fmod_ret",
+    TRACE_ITER: "iter",
+}
 # Kinds whose target the kernel resolves by its BTF while loading, and which therefore stands in the section.
 BY_FUNCTION = frozenset({"fentry", "fexit", "fmod_ret", "lsm"})
-BY_BTF = BY_FUNCTION | {"tp_btf"}
+BY_BTF = BY_FUNCTION | {"tp_btf", "iter"}
 _BY_TYPE = {
     TRACEPOINT: "tracepoint",
     RAW_TRACEPOINT: "raw_tp",

@@ -14,6 +14,8 @@ from typing import Any
 PATHS = ("libbpf.so.1",)
 _LINE_BYTES = 16384
 _MAX_LINES = 2000
+# A section that is there for its types alone; libbpf notes that it passes it over.
+_OURS = ") .em.rows"
 
 P = C.c_void_p
 
@@ -66,6 +68,12 @@ class KsyscallOpts(C.Structure):
         ("bpf_cookie", C.c_uint64),
         ("retprobe", C.c_bool),
     ]
+
+
+class IterOpts(C.Structure):
+    """struct bpf_iter_attach_opts."""
+
+    _fields_ = [("sz", C.c_size_t), ("link_info", P), ("link_info_len", C.c_uint32)]
 
 
 class TestRunOpts(C.Structure):
@@ -154,6 +162,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "btf__type_by_id": (P, (P, _U32)),
     "btf__name_by_offset": (_S, (P, _U32)),
     "btf__free": (None, (P,)),
+    "bpf_program__attach_iter": (P, (P, P)),
     "bpf_map__name": (_S, (P,)),
     "bpf_map__type": (_I, (P,)),
     "bpf_map__fd": (_I, (P,)),
@@ -218,6 +227,8 @@ class Library:
         buffer = C.create_string_buffer(_LINE_BYTES)
         self._vsnprintf(buffer, _LINE_BYTES, text_format, arguments)
         text = buffer.value.decode(errors="replace").rstrip("\n")
+        if _OURS in text:
+            return 0
         with self._lock:
             lines.append(re.sub(r"^libbpf: ", "", text))
         return 0

@@ -79,6 +79,11 @@ def syscalls() -> set[str]:
     return {match[1] for name in kernel_functions() if (match := _SYSCALL.fullmatch(name))}
 
 
+def iterators() -> set[str]:
+    """Names for iter, from the kernel's BTF, which has a context for each; empty without one."""
+    return {name.decode() for name in re.findall(rb"(?<=\0)bpf_iter__(\w+)(?=\0)", _read(BTF))}
+
+
 def functions(path: str) -> set[str]:
     """Functions a file defines; empty when it is no ELF file that can be read."""
     return of_file(path, elf.function_names) or set()

@@ -12,6 +12,7 @@ from . import attach, bpf, kinds, near, tail_calls
 from .attach import Link
 from .fault import Fault
 from .objects import LoadedMap, LoadedObject, Program, notes_on
+from .readings import Piece, Readings
 from .trace_log import TraceLog
 
 _WINDOW_NS = 1_000_000_000
@@ -35,6 +36,7 @@ class Session:
         self._optional = optional
         self._deadline_ns: int | None = None
         self._links: list[Link] = []
+        self._readings = Readings()
         self._missed: dict[str, int | None] = {}
         self._frozen: tuple[int, list[dict[str, Any]]] | None = None
         self._usage: collections.deque[tuple[int, int]] = collections.deque()
@@ -89,6 +91,7 @@ class Session:
         self._frozen = self._read_stats()
         if self.log is not None:
             self.log.collect()
+        self._readings.close()
         self.object.close()
         self.state, self.reason, self.message = "detached", reason, message
 
@@ -120,6 +123,19 @@ class Session:
             raise Fault("usage", f"program {name!r}", "no such program", hint, near=near.close(name, names))
         return found
 
+    def read_iterator(self, name: str, anew: bool) -> Piece:
+        """Read what an iterator writes, in pieces; raises `Fault`."""
+        program = self.program(name)
+        what = f"read {program.label}"
+        if program.kind != "iter":
+            raise Fault("usage", what, "it is no iterator", 'An iterator is SEC("iter/OBJECTS"), such as iter/task.')
+        link = next((link for link in self._links if link.program == name), None)
+        if link is None:
+            raise Fault("gone", what, f"the session is {self.state}, not attached")
+        handle = link.handles[0]
+        assert isinstance(handle, attach.KernelLink)
+        return self._readings.read(name, program.label, handle.fd, anew)
+
     def enforce(self) -> tuple[str, str] | None:
         """Reason and message when a limit of this session is passed."""
         if self.state != "attached":
@@ -148,7 +164,9 @@ class Session:
         return self._deadline_ns if self.state == "attached" else None
 
     def _run_time_ns(self) -> int:
-        return sum(bpf.prog_info(self.object.fd(program)).run_time_ns for program in self.object.programs)
+        # An iterator's time is that of whoever reads it: no event of the machine's makes it run.
+        counted = [program for program in self.object.programs if program.kind != "iter"]
+        return sum(bpf.prog_info(self.object.fd(program)).run_time_ns for program in counted)
 
     def _read_stats(self) -> tuple[int, list[dict[str, Any]]]:
         rows = []

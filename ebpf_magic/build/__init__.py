@@ -19,6 +19,7 @@ __all__ = [
     "check_resolved",
     "compile_cell",
     "find_toolchain",
+    "keep",
     "link",
     "macros_help",
     "settle",

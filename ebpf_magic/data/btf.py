@@ -33,7 +33,7 @@ from ebpf_magic.data.kinds import (
     VAR,
 )
 from ebpf_magic.data.layout import MAX_ELEMENTS, Column, Layout, layout_of
-from ebpf_magic.data.spec import MapSpec, Variable, read_map_specs, read_variables
+from ebpf_magic.data.spec import MapSpec, Variable, read_map_specs, read_pointers, read_variables
 
 __all__ = ["Btf", "BtfError", "Column", "Layout", "LineInfo", "MapSpec", "Member", "Type", "Variable"]
 
@@ -106,6 +106,7 @@ class Btf:
         self._map_specs: dict[str, MapSpec] | None = None
         self._variables: dict[str, list[Variable]] = {}
         self._layouts: dict[tuple[int, int], Layout | None] = {}
+        self._names: dict[int, dict[str, int]] = {}
 
     @classmethod
     def from_elf(cls, elf: bytes) -> Btf:
@@ -153,6 +154,24 @@ class Btf:
             for name, type_id, at in zip(words[0::3], words[1::3], words[2::3], strict=True)
         ]
 
+    def parameters(self, of: Type) -> list[tuple[str, int]]:
+        """Return the parameters of a function's type: name, which may be empty, and type id; ("", 0) is ``...``."""
+        words = self._words[of.at : of.at + 2 * of.vlen].tolist()
+        return [(self.string(name), type_id) for name, type_id in zip(words[0::2], words[1::2], strict=True)]
+
+    def names(self, kind: int) -> dict[str, int]:
+        """Return the types of a kind by name; of several of one name the first."""
+        if kind not in self._names:
+            starts = np.asarray(self._starts[1:])
+            words = np.frombuffer(self._words, np.uint32)
+            ids = np.flatnonzero((words[starts + 1] >> 24) & 31 == kind)
+            found: dict[str, int] = {}
+            for type_id, name in zip((ids + 1).tolist(), words[starts[ids]].tolist(), strict=True):
+                found.setdefault(self.string(name), type_id)
+            found.pop("", None)
+            self._names[kind] = found
+        return self._names[kind]
+
     def array(self, of: Type) -> tuple[int, int]:
         """Return an array's element type id and its number of elements."""
         return self._words[of.at], self._words[of.at + 2]
@@ -164,17 +183,24 @@ class Btf:
 
     def enumerators(self, of: Type) -> dict[int, str]:
         """Return the names of an enum or enum64 by value; of two names for one value the first."""
+        names: dict[int, str] = {}
+        for name, value in self.enumerator_list(of):
+            names.setdefault(value, name)
+        if len(set(names.values())) != len(names):
+            raise BtfError(f"enum {of.name} uses a name twice")
+        return names
+
+    def enumerator_list(self, of: Type) -> list[tuple[str, int]]:
+        """Return the names of an enum or enum64 with their values, in their order."""
         step = 3 if of.kind == ENUM64 else 2
         words = self._words[of.at : of.at + step * of.vlen].tolist()
-        names: dict[int, str] = {}
+        found = []
         for i in range(0, len(words), step):
             value = words[i + 1] | (words[i + 2] << 32 if step == 3 else 0)
             if of.flag and value >> (32 * (step - 1) - 1):
                 value -= 1 << (32 * (step - 1))
-            names.setdefault(value, self.string(words[i]))
-        if len(set(names.values())) != len(names):
-            raise BtfError(f"enum {of.name} uses a name twice")
-        return names
+            found.append((self.string(words[i]), value))
+        return found
 
     def word(self, at: int) -> int:
         """Return one word of a type's details."""
@@ -246,6 +272,10 @@ class Btf:
     def data_sections(self) -> list[str]:
         """The names of the sections of variables, such as `.data` and `.bss`, also of those that are maps."""
         return [self.type(section_id).name for section_id in self.sections]
+
+    def pointers(self, section: str) -> list[tuple[str, int]]:
+        """Return the variables of a data section that are pointers: name, and the type id they point to."""
+        return read_pointers(self, section)
 
     def line_info(self, section: str) -> list[LineInfo]:
         """Return the source lines of a program section's instructions, in their order; empty when there are none."""

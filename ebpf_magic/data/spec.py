@@ -138,6 +138,12 @@ def _is_folded(btf: Btf, type_id: int) -> bool:
     return CONST in seen and VOLATILE not in seen
 
 
+def read_pointers(btf: Btf, section: str) -> list[tuple[str, int]]:
+    """Return the variables of a data section that are pointers; see `Btf.pointers`."""
+    found = ((variable.name, btf.resolve(variable.ref)) for _, variable, _ in _variables(btf, section))
+    return [(name, pointer.ref) for name, pointer in found if pointer.kind == PTR]
+
+
 def _variables(btf: Btf, section: str) -> list[tuple[int, Type, int]]:
     """Return type id, VAR and offset of each variable in a data section."""
     found = []

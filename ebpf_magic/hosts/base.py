@@ -289,6 +289,21 @@ class AgentHost:
         checks: list[dict[str, Any]] = self._ask("features")["checks"]
         return checks
 
+    def iterate(self, session: str, program: str, anew: bool) -> tuple[bytes, bool]:
+        """Read the next piece of what an iterator writes, or anew its first, and whether there is more."""
+        request = {"session": session, "program": program, "anew": anew}
+        return self.call("iterate", request, (), lambda frame: (bytes(frame.payload), frame.header["more"]))
+
+    def find(self, kind: str, pattern: str) -> list[str]:
+        """Names that match a pattern, and for some kinds more after a tab; see `ebpf_magic.probes`."""
+        request = {"kind": kind, "pattern": pattern}
+        return self.call("find", request, (), lambda frame: _lines(frame.payload))
+
+    def tracepoint_format(self, category: str, name: str) -> str:
+        """Read what tracefs says of a tracepoint's record."""
+        request = {"category": category, "name": name}
+        return self.call("format", request, (), lambda frame: bytes(frame.payload).decode(errors="replace"))
+
     def list_kernel(self) -> dict[str, Any]:
         """Every program and map in the kernel and who holds it."""
         return self._ask("list")
@@ -473,3 +488,8 @@ def _leave_to_parent() -> None:
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+def _lines(payload: memoryview) -> list[str]:
+    text = bytes(payload).decode(errors="replace")
+    return text.split("\n") if text else []

@@ -224,7 +224,7 @@ def test_an_unknown_section_lists_the_known_ones(agent_host: AgentHost) -> None:
     assert caught.value.program == "probe"
 
 
-@pytest.mark.parametrize("section", ["iter/task", "socket"])
+@pytest.mark.parametrize("section", ["socket"])
 def test_kinds_that_are_not_offered_yet_are_named(agent_host: AgentHost, section: str) -> None:
     with pytest.raises(UnsupportedError) as caught:
         agent_host.load(empty(section), session="s", name="test")

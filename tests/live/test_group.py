@@ -164,3 +164,18 @@ def test_wrong_hosts(on: list[object], why: str) -> None:
 def test_a_host_it_does_not_run_on() -> None:
     with run() as group, pytest.raises(NoSuchNameError, match="It runs on one, two"):
         group["three"]
+
+
+@pytest.mark.needs("iter")
+def test_an_iterator_is_read_on_each_host() -> None:
+    group = run(
+        'HASH(counts, u32, u64); SEC("iter/bpf_map") int held(struct bpf_iter__bpf_map *ctx)'
+        '{ struct bpf_map *map = ctx->map; if (map) BPF_SEQ_PRINTF(ctx->meta->seq, "%u\\n", map->id); return 0; }'
+    )
+    frame = group.iter["held"].df()
+    assert frame.index.names == ["host", None]
+    for host in HOSTS:
+        number = group[host].maps["counts"].handle.info.id
+        assert str(number) in frame.loc[host]["line"].tolist()
+        assert str(number) in group.iter["held"].text()[host].splitlines()
+    assert "on one, two" in repr(group.iter["held"])

@@ -288,7 +288,7 @@ def test_kinds_by_section() -> None:
     assert kinds.attach_kind(kinds.TRACING, kinds.TRACE_FENTRY, "fentry.s/x") == "fentry"
     assert kinds.attach_kind(kinds.TRACING, kinds.TRACE_FEXIT, "fexit/x") == "fexit"
     assert kinds.attach_kind(kinds.TRACING, kinds.MODIFY_RETURN, "fmod_ret/x") == "fmod_ret"
-    assert kinds.attach_kind(kinds.TRACING, kinds.TRACE_ITER, "iter/x") is None
+    assert kinds.attach_kind(kinds.TRACING, kinds.TRACE_ITER, "iter.s/x") == "iter"
     assert kinds.attach_kind(kinds.LSM, kinds.LSM_MAC, "lsm.s/x") == "lsm"
     assert kinds.attach_kind(kinds.LSM, 43, "lsm_cgroup/x") is None
     assert kinds.changes_behaviour(kinds.TRACING, kinds.MODIFY_RETURN)

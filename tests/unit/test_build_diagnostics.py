@@ -185,8 +185,8 @@ def test_no_log_is_too_strange(log: str) -> None:
 
 def test_every_macro_of_the_issue_is_described() -> None:
     wanted = "HASH LRU_HASH ARRAY PERCPU_HASH PERCPU_ARRAY COUNT ADD HIST HIST_BY OBSERVE OBSERVE_BY START ELAPSED_NS"
-    assert [*wanted.split(), "PID", "TID", "COMM", "NOW_NS", "CPU"] == sorted(
-        macros(), key=[*wanted.split(), "PID", "TID", "COMM", "NOW_NS", "CPU"].index
+    assert [*wanted.split(), "ROW", "PID", "TID", "COMM", "NOW_NS", "CPU"] == sorted(
+        macros(), key=[*wanted.split(), "ROW", "PID", "TID", "COMM", "NOW_NS", "CPU"].index
     )
     lines = macros_help().splitlines()
     assert len(lines) == len(macros())

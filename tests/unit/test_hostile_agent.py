@@ -278,6 +278,9 @@ CALLS: dict[str, Callable[[AgentHost], object]] = {
     "list": lambda agent: agent.list_kernel(),
     "btf": lambda agent: agent.btf(),
     "cgroups": lambda agent: agent.cgroups(),
+    "iterate": lambda agent: agent.iterate("s", "p", True),
+    "find": lambda agent: agent.find("tracepoint", "*"),
+    "format": lambda agent: agent.tracepoint_format("c", "n"),
 }
 
 

@@ -122,3 +122,14 @@ def test_a_shell_command_stays_as_it_was_typed(line: str, expected: dict[str, ob
 def test_shell_lines_that_cannot_be_read(line: str) -> None:
     with pytest.raises(UsageError):
         options.parse_line(line)
+
+
+def test_probes_and_describe() -> None:
+    chosen = options.parse_line("probes --kind iter --on vm:6.1 *task*")
+    assert (chosen.verb, chosen.pattern, chosen.kind, chosen.on) == ("probes", "*task*", "iter", "vm:6.1")
+    chosen = options.parse_line("describe struct task_struct")
+    assert (chosen.verb, chosen.target, chosen.on) == ("describe", ["struct", "task_struct"], "auto")
+    with pytest.raises(UsageError):
+        options.parse_line("describe")
+    with pytest.raises(UsageError, match="unknown option --knd"):
+        options.parse_line("probes --knd iter x")

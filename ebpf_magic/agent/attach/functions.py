@@ -126,14 +126,15 @@ def unresolved(programs: Sequence[Program], lines: list[str]) -> Fault | None:
     if program is None:
         return None
     target = program.section.partition("/")[2]
-    is_hook = program.kind == "lsm"
-    names = near.lsm_hooks() if is_hook else near.btf_functions()
-    why = "no such hook" if is_hook else "the kernel's BTF has no such function"
+    names, why = {
+        "lsm": (near.lsm_hooks, "no such hook"),
+        "iter": (near.iterators, "the kernel has no such iterator"),
+    }.get(program.kind, (near.btf_functions, "the kernel's BTF has no such function"))
     return Fault(
         "attach",
         f"attach {program.kind} {target}",
         why,
-        near=near.close(target, names),
+        near=near.close(target, names()),
         errno=errnos.ESRCH,
         program=program.name,
         target=target,

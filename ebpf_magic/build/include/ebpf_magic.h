@@ -146,6 +146,14 @@ struct em_missed {
 		em_elapsed_;                                                                                           \
 	})
 
+/** ROW(ctx, value): write a value, such as a struct in a variable, as one row of what an iterator gives */
+#define ROW(ctx, ...)                                                                                                  \
+	({                                                                                                             \
+		/* From this the notebook knows the type; libbpf passes the section over. */                           \
+		static typeof(__VA_ARGS__) *em_row __attribute__((section(".em.rows"), used));                         \
+		(int)bpf_seq_write((ctx)->meta->seq, &(__VA_ARGS__), sizeof(__VA_ARGS__));                             \
+	})
+
 /** PID(): the process (what the kernel calls tgid) */
 #define PID() ((__u32)(bpf_get_current_pid_tgid() >> 32))
 /** TID(): the thread (what the kernel calls pid) */

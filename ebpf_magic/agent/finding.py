@@ -1,0 +1,137 @@
+"""What can be probed, as far as only the kernel's side knows: tracepoints, functions, and what is in a file here."""
+
+from __future__ import annotations
+
+import fnmatch
+import mmap
+import os
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator
+
+from . import elf, near, tracefs
+from .attach import user
+from .fault import Fault
+
+_PMU = "/sys/bus/event_source/devices/kprobe/type"
+_NOTE = struct.Struct("<III")
+_USDT = b"stapsdt\0"
+_MAX_FORMAT_BYTES = 1 << 20
+
+
+def find(kind: str, pattern: str) -> list[str]:
+    """Names that match a shell pattern; raises `Fault` where they cannot be known.
+
+    Parameters
+    ----------
+    kind : str
+        ``tracepoint``: by CATEGORY/NAME or NAME; ``syscall``: those with tracepoints; ``function``: of the kernel,
+        those that ftrace knows, or all; ``kprobe``: the same, none in a kernel without kprobes; ``file``: pattern is
+        PATH:PATTERN, and each answer the kind, the name and where it is, parted by tabs.
+    """
+    searches: dict[str, Callable[[], Iterable[str]]] = {
+        "tracepoint": _tracepoints,
+        "syscall": _syscalls,
+        "function": near.kernel_functions,
+        "kprobe": lambda: near.kernel_functions() if _has_kprobes() else (),
+    }
+    if kind == "file":
+        return _in_file(pattern)
+    if kind not in searches:
+        raise Fault("usage", f"find {kind}", "there is no such search", near=near.close(kind, searches))
+    matches = re.compile(fnmatch.translate(pattern)).match
+    return sorted(name for name in searches[kind]() if matches(name) or matches(name.rpartition("/")[2]))
+
+
+def tracepoint_format(category: str, name: str) -> bytes:
+    """Describe a tracepoint's record in tracefs' own words; raises `Fault`."""
+    what = f"describe tracepoint {category}/{name}"
+    root = _tracefs(what)
+    if not re.fullmatch(r"[\w-]+/[\w-]+", f"{category}/{name}"):
+        raise Fault("usage", what, "a tracepoint is written CATEGORY/NAME")
+    try:
+        with open(f"{root}/events/{category}/{name}/format", "rb") as text:
+            return text.read(_MAX_FORMAT_BYTES)
+    except FileNotFoundError:
+        raise Fault("attach", what, "no such tracepoint", near=near.tracepoints(category, name)) from None
+
+
+def _tracepoints() -> Iterator[str]:
+    with open(f"{_tracefs('list tracepoints')}/available_events") as lines:
+        for line in lines:
+            yield line.strip().replace(":", "/", 1)
+
+
+def _syscalls() -> Iterator[str]:
+    folder = f"{_tracefs('list system calls')}/events/syscalls"
+    if os.path.isdir(folder):
+        for name in os.listdir(folder):
+            if name.startswith("sys_enter_"):
+                yield name[len("sys_enter_") :]
+
+
+def _tracefs(what: str) -> str:
+    problem = tracefs.ensure_tracing()
+    root = tracefs.tracing()
+    if root is None:
+        raise Fault("permission", what, problem or "tracefs cannot be read", "`%ebpf doctor` says how to mend it.")
+    return root
+
+
+def _has_kprobes() -> bool:
+    return os.path.exists(_PMU) or os.path.exists(f"{tracefs.tracing()}/kprobe_events")
+
+
+def _in_file(pattern: str) -> list[str]:
+    name, _, wanted = pattern.partition(":")
+    what = f"look into {name}"
+    path = user.resolve(name)
+    if path is None:
+        raise Fault("usage", what, f"no such file: {name}", near=_near_files(name))
+    matches = re.compile(fnmatch.translate(wanted or "*")).match
+    rows = [f"uprobe\t{path}:{symbol}\t" for symbol in sorted(near.functions(path)) if matches(symbol)]
+    for provider, probe, arguments in sorted(_usdt(path, what)):
+        if matches(probe) or matches(f"{provider}:{probe}"):
+            rows.append(f"usdt\t{path}:{provider}:{probe}\t{arguments}")
+    return rows
+
+
+def _near_files(name: str) -> list[str]:
+    folder, _, base = name.rpartition("/")
+    folders = [folder or "/"] if "/" in name else ["/usr/bin", "/usr/sbin", "/lib", "/usr/lib"]
+    names: set[str] = set()
+    for each in folders:
+        if os.path.isdir(each):
+            names |= set(os.listdir(each))
+    prefix = f"{folder}/" if "/" in name else ""
+    return [prefix + found for found in near.close(base, names)]
+
+
+def _usdt(path: str, what: str) -> set[tuple[str, str, str]]:
+    """Give provider, name and arguments of a file's own probes (SystemTap's notes of version 3)."""
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
+            view = memoryview(data)
+            try:
+                found = next((each for each in elf.sections(view) if each.name == ".note.stapsdt"), None)
+                notes = bytes(view[found.offset : found.offset + found.size]) if found else b""
+            finally:
+                view.release()
+    except (OSError, ValueError) as error:
+        raise Fault("usage", what, f"it cannot be read: {error}") from None
+    except elf.DamagedElf as error:
+        raise Fault("usage", what, str(error), "Probes are in programs and libraries, ELF files.") from None
+    return set(_probes(notes))
+
+
+def _probes(notes: bytes) -> Iterator[tuple[str, str, str]]:
+    at = 0
+    while at + _NOTE.size <= len(notes):
+        name_size, size, _ = _NOTE.unpack_from(notes, at)
+        at += _NOTE.size
+        owner = notes[at : at + name_size]
+        at += -(-name_size // 4) * 4
+        if owner == _USDT and size > 24:  # three addresses, then three texts
+            provider, probe, arguments, *_ = [*notes[at + 24 : at + size].split(b"\0"), b"", b"", b""]
+            yield tuple(part.decode(errors="replace") for part in (provider, probe, arguments))  # type: ignore[misc]
+        at += -(-size // 4) * 4

@@ -1,0 +1,1 @@
+"""Ready-made probes: each a NAME.bpf.c beside its NAME.py."""
