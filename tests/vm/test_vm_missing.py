@@ -136,6 +136,23 @@ def test_a_kernel_whose_modules_are_gone(kernel: kernels.Kernel, tmp_path: Path)
         ebpf_magic.run(CELL, name="calls", on=f"vm:{image}")
 
 
+def test_a_kernel_whose_module_is_not_loaded(kernel: kernels.Kernel, tmp_path: Path) -> None:
+    """As by a kernel that takes none without its signature."""
+    image = own_kernel(kernel, tmp_path, "virtio_console")
+    modules = tmp_path / "lib/modules" / kernel.release
+    (modules / "virtio_console.ko").write_bytes(b"no module")
+    with (modules / "modules.dep").open("a") as index:
+        index.write("virtio_console.ko:\n")
+    try:
+        works(f"vm:{image}")
+    except NoHostError as error:
+        assert "the guest could not find its line to this machine, a virtio-serial port" in error.why
+        assert "virtio_console.ko" in error.log
+    else:  # this kernel has it built in, which its index of modules now hides
+        assert "virtio_console" in (kernel.modules / "modules.builtin").read_text()
+        registry.get(f"vm:{image}").close()
+
+
 def test_on_two_kernels_of_which_one_does_not_boot(name: str, kernel: kernels.Kernel, tmp_path: Path) -> None:
     bad = f"vm:{own_kernel(kernel, tmp_path, '9p.ko')}"
     for on in ([name, bad], [bad, name]):
