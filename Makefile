@@ -1,5 +1,5 @@
 # What people type, and what CI runs. Logic is in scripts/.
-.PHONY: help setup demo lab test test-vm kernels check lint bench format clean
+.PHONY: help setup demo lab test test-vm kernels collection check lint bench format clean
 .DELETE_ON_ERROR:
 
 RUN := .venv/bin
@@ -11,6 +11,7 @@ help:
 	@echo "make lab     open the notebooks in JupyterLab"
 	@echo "make test    every test: unit, live, in VMs, browser, notebooks"
 	@echo "make test-vm the live tests that fit any kernel, in VMs of 6.1 and 6.12"
+	@echo "make collection  a program for each kind of program and map, on three kernels; its table in README"
 	@echo "make check   all that CI runs: formatting, linting, types, tests"
 	@echo "make bench   the speed table: ratios against BCC, bpftrace and a C program"
 	@echo "make clean   remove .venv and everything made here"
@@ -44,6 +45,9 @@ kernels: .venv/.has-test system-vm
 
 test-vm: kernels
 	@scripts/test-vm $(VM_KERNELS)
+
+collection: kernels
+	@$(RUN)/python tests/collection local $(VM_KERNELS:%=vm:%)
 
 lint: .venv/.has-dev
 	$(RUN)/ruff format --check .

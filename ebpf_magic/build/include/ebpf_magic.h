@@ -66,11 +66,11 @@ struct em_missed {
 /** PERCPU_ARRAY(name, V[, n]): an array with values of its own on each CPU */
 #define PERCPU_ARRAY(name, V, ...) EM_MISSED(name); EM_MAP(EM_PERCPU_ARRAY, name, __u32, V, EM_OR(1, ##__VA_ARGS__))
 
-/* AS(form): behind a member, a variable or a typedef: show it as ipv4, ipv6, mac, port, be, dev, inode, cgroup or hex */
+/** AS(form): behind a member, a variable or a typedef: show it as ipv4, ipv6, mac, port, be, dev, inode, cgroup or hex */
 #define AS(form) EM_TAG("show:" #form)
-/* KEY_AS(form): behind a map: show its plain key so; port and be are numbers in network byte order */
+/** KEY_AS(form): behind a map: show its plain key so; port and be are numbers in network byte order */
 #define KEY_AS(form) EM_TAG("key:" #form)
-/* VALUE_AS(form): behind a map: show its plain value so */
+/** VALUE_AS(form): behind a map: show its plain value so */
 #define VALUE_AS(form) EM_TAG("value:" #form)
 
 /** COUNT(map, key): add 1 to the map's value at key */
