@@ -118,6 +118,10 @@ class Agent:
         limits = objects.Limits(request.flag("allow_change"), request.integer("map_budget_bytes"), self._possible_cpus)
         reuse = {name: self._map(handle) for name, handle in request.texts("reuse").items()}
         max_cpu, for_s = request.number("max_cpu"), request.number("for_s")
+        if request.flag("foreign"):
+            from . import trial
+
+            trial.open_in_child(self._library, request.payload, request.text("name"))
         alive = {session.name: session.object for session in self._sessions.values() if session.state != "detached"}
         wishes = objects.Wishes(
             frozenset(request.names("optional")), request.texts("targets"), request.texts("initial"), alive

@@ -179,6 +179,7 @@ class AgentHost:
         meanwhile: Callable[[], object] | None = None,
         optional: Sequence[str] = (),
         targets: Mapping[str, str] | None = None,
+        foreign: bool = False,
     ) -> Loaded:
         """Load an ELF object; what the guard holds the session to comes with it.
 
@@ -208,6 +209,8 @@ class AgentHost:
             Programs that may be left out when this kernel cannot load or attach them; `notes` says why.
         targets : mapping, optional
             Program -> target as `attach` will have it: what replaces a function is bound to it before it is loaded.
+        foreign : bool
+            Whether somebody else compiled it: then it is tried first where a damaged one can do no harm.
 
         Raises
         ------
@@ -226,6 +229,7 @@ class AgentHost:
             "optional": list(optional),
             "targets": dict(targets or {}),
             "pass_fds": self.passes_fds,
+            "foreign": foreign,
         }
         return self.call("load", request, [obj], self._loaded, meanwhile)
 
