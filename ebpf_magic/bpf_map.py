@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ebpf_magic.data import histogram as histograms
-from ebpf_magic.data import maps as map_data
+from ebpf_magic.data import special
 from ebpf_magic.errors import StoppedError, UsageError
+from ebpf_magic.map_special import SpecialKinds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
     from ebpf_magic.session import Session
 
 _ARRAYS = frozenset({"array", "percpu_array"})
+# Of kernel objects that belong to a process.
+_HOLDERS = frozenset(
+    "perf_event_array cgroup_array array_of_maps hash_of_maps sockmap sockhash xskmap reuseport_sockarray "
+    "task_storage inode_storage sk_storage cgrp_storage arena ringbuf user_ringbuf".split()
+)
 # Each CPU keeps free entries of its own, so an LRU map evicts before it looks full.
 _LRU_FULL = 0.8
 
 
-class Map:
+class Map(SpecialKinds):
     """One map of a session.
 
     After the session has ended it still answers with its last contents; it can no longer be changed.
@@ -83,7 +89,9 @@ class Map:
             Key fields as index (``key`` for a plain key), value fields as columns (``value`` for a plain value), with
             the types of the C declaration. Fields of nested structs are ``outer.inner``; the members of a union stand
             side by side, ``df.attrs["unions"]`` names them; what has a form, such as an address, is shown in it, and
-            ``df.attrs["shown"]`` names that. A histogram map gives its occupied buckets: index ``low_<unit>``, columns
+            ``df.attrs["shown"]`` names that. Kinds that hold no plain keys and values:
+            :func:`ebpf_magic.data.special.special_frame`; of a queue or stack only the head can be seen, the rest comes
+            out by :meth:`drain`. A histogram map gives its occupied buckets: index ``low_<unit>``, columns
             ``high_<unit>`` and ``count``. ``df.attrs`` says how it was read: ``read`` ("batch" or "element"),
             ``began_ns``, ``ended_ns`` (CLOCK_MONOTONIC), ``restarts``.
 
@@ -91,6 +99,8 @@ class Map:
         ------
         MapError
             The kernel refused the reading.
+        UnsupportedError
+            Maps of this kind cannot be read so; it says why, and what to do instead (:attr:`unreadable`).
 
         Notes
         -----
@@ -112,7 +122,7 @@ class Map:
         UsageError
             For an array, whose entries cannot be deleted.
         """
-        self._require_running("drain")
+        self._require_changeable("drain")
         self._require_deletable("drain")
         return self._frame(self._handle.read(delete=True), per_cpu=False)
 
@@ -175,12 +185,14 @@ class Map:
         MapError
             The kernel refused an entry, for instance because the map is full.
         """
-        self._require_running("update")
+        self._require_changeable("update")
         self._require_plain("update")
         if self.type == "prog_array" or isinstance(frame, Mapping):
             self._fill(frame)
             return
-        keys, values, count = map_data.encode(self._typed(), self.type, frame, self._possible_cpus)
+        keys, values, count = special.special_encode(
+            self._typed(), self.type, self._handle.info.key_size, frame, self._possible_cpus
+        )
         if count:
             self._handle.update(keys, values, count)
 
@@ -197,14 +209,15 @@ class Map:
         int
             How many entries were deleted.
         """
-        self._require_running("delete")
+        self._require_changeable("delete")
         self._require_deletable("delete")
-        packed, count = map_data.encode_keys(self._typed(), keys)
+        packed, count = special.special_keys(self._typed(), self.type, self._handle.info.key_size, keys)
         return self._handle.delete(packed, count) if count else 0
 
     def clear(self) -> None:
         """Delete every entry; an array's values become zero."""
-        self._require_running("clear")
+        self._require_changeable("clear")
+        self._require_readable("clear")
         self._handle.clear()
 
     # Watching
@@ -259,6 +272,8 @@ class Map:
         """Say what this map could not hold or see."""
         missed = self.missed
         words = []
+        if self.type in ("queue", "stack"):
+            words.append("only its head can be seen; drain() takes everything out")
         if missed["full"]:
             words.append(f"{missed['full']:,} updates refused: the map is full ({self.max_entries:,} entries)")
         if missed["unseen"]:
@@ -274,7 +289,7 @@ class Map:
     def keep_final(self) -> None:
         """Read the contents a last time, so that they outlive the kernel's map; then let the map go."""
         try:
-            if self._final is None:
+            if self._final is None and not self.unreadable:
                 self._final = self._handle.read()
                 self._typed()
         finally:
@@ -300,6 +315,7 @@ class Map:
             return self._spec.with_cgroups(self._cgroups)
 
     def _read(self) -> Snapshot:
+        self._require_readable("read")
         with self._session.lock:
             if self._final is not None:
                 return self._final
@@ -315,9 +331,12 @@ class Map:
         elif self.kind and not per_cpu:
             frame = self._histogram_frame(snapshot)
         else:
-            frame = map_data.map_frame(
+            frame = special.special_frame(
                 self._typed(), self.type, snapshot.keys, snapshot.values, snapshot.count, self._possible_cpus, per_cpu
             )
+        if self.type == "prog_array":
+            names = {row["id"]: row["name"] for row in self._session.program_rows}
+            frame["program"] = frame["prog_id"].map(names).astype("str")
         frame.attrs.update(
             read=snapshot.read, began_ns=snapshot.began_ns, ended_ns=snapshot.ended_ns, restarts=snapshot.restarts
         )
@@ -357,6 +376,13 @@ class Map:
         if self._session.state != "running":
             raise StoppedError(f"{verb} map {self.name} of {self._session.name}", "the session has ended")
 
+    def _require_changeable(self, verb: str) -> None:
+        self._require_running(verb)
+        self._require_writable(verb)
+
+    def _require_writable(self, verb: str) -> None:
+        """Raise where the map may not be changed; a session's may."""
+
     def _require_deletable(self, verb: str) -> None:
         if self.type in _ARRAYS:
             raise UsageError(
@@ -364,6 +390,10 @@ class Map:
             )
 
     def _require_plain(self, verb: str) -> None:
+        if self.type in _HOLDERS:
+            raise UsageError(
+                f"{verb} map {self.name}", f"what a {self.type} holds goes in by a descriptor, not by a number"
+            )
         if self.kind:
             raise UsageError(
                 f"{verb} map {self.name}", "a histogram's buckets are not written from here", "See clear()."

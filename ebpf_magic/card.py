@@ -108,12 +108,14 @@ class CardFeed:
             "max_entries": item.max_entries,
             "memory_bytes": item.memory_bytes,
             "refused": item.missed["full"],
-            "note": "may have evicted" if item.may_have_evicted(entries) else item.kind,
+            "note": _note(item, entries),
         }
 
-    def _count(self, item: Map) -> int:
-        """Entries of the map, counted no more often than is cheap."""
-        if item.type.endswith("array"):
+    def _count(self, item: Map) -> int | None:
+        """Entries of the map, counted no more often than is cheap; None where they cannot be."""
+        if item.unreadable or item.type in ("queue", "stack"):
+            return None
+        if item.type in ("array", "percpu_array"):
             return item.max_entries
         count, again_at_s = self._entries.get(item.name, (0, 0.0))
         began_s = time.monotonic()
@@ -123,6 +125,18 @@ class CardFeed:
             took_s = time.monotonic() - began_s
             self._entries[item.name] = (count, began_s + took_s / _COUNT_SHARE)
         return count
+
+
+def _note(item: Map, entries: int | None) -> str:
+    """Say what is to be known of a map beside its numbers."""
+    words = [item.kind] if item.kind else []
+    if entries is not None and item.may_have_evicted(entries):
+        words = ["may have evicted"]
+    if item.unreadable:
+        words.append(item.unreadable)
+    if item.pin_path:
+        words.append(f"pinned at {item.pin_path}: it outlives the session")
+    return "; ".join(words)
 
 
 def _swap(swap_ns: tuple[int, int]) -> str:

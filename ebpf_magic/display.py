@@ -183,7 +183,7 @@ def _card(session: Session) -> Live:
     view = CardView(on_stop=session.stop)
     feed = CardFeed(session)
     live = Live(session, view, lambda: view.update(feed.state()), _CARD_INTERVAL_S)
-    first = next(iter(session.maps.values()), None)
+    first = next((item for item in session.maps.values() if not item.unreadable), None)
     return live if first is None else live.above(first.live(interval_s=_CARD_VIEW_INTERVAL_S))
 
 

@@ -22,15 +22,17 @@ class EbpfMagics(Magics):
     @line_cell_magic
     def ebpf(self, line: str, cell: str | None = None) -> Any:
         """Run a cell, or answer a line; the parsers' help replaces this text when the extension is loaded."""
-        if cell is None:
-            return _ask(options.parse_line(line))
+        chosen = options.parse_line(line) if cell is None else options.parse(options.cell_parser(), line)
+        if cell is None and chosen.verb != "load":
+            return _ask(chosen)
         import ebpf_magic
-
-        chosen = options.parse(options.cell_parser(), line)
         from ebpf_magic.display import ProgressLine
 
-        session = ebpf_magic.run(cell, **options.run_options(chosen), progress=ProgressLine())
-        self.shell.push({chosen.name: session})
+        if cell is None:
+            session = ebpf_magic.load_object(**options.load_options(chosen), progress=ProgressLine())
+        else:
+            session = ebpf_magic.run(cell, **options.run_options(chosen), progress=ProgressLine())
+        self.shell.push({session.name: session})
         if not chosen.quiet:
             session._ipython_display_()
         return None

@@ -86,11 +86,20 @@ def cell_parser() -> Parser:
         description="Compile the cell, load it into the kernel, attach it, and bind NAME to the session.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("name", metavar="NAME", help="the session's name; running the cell again replaces it")
+    parser.add_argument("--engine", default="auto", help="what compiles and loads it: libbpf")
+    parser.add_argument("--clang", metavar="PATH", help="the compiler to use")
+    parser.add_argument("--with", dest="with_cells", action="append", default=[], metavar="CELL[,CELL...]",
+        help="link with cells that ran before, whose functions and maps this one declares extern")  # fmt: skip
+    _add_run_options(parser)
+    return parser
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add what concerns where and how programs run, whatever they come from."""
     add = parser.add_argument
-    add("name", metavar="NAME", help="the session's name; running the cell again replaces it")
     add("--on", default="auto", metavar="HOST[,HOST...]",
         help="where it runs: auto, local, sudo, vm (a kernel of its own), vm:6.1; several: vm:6.1,vm:6.12")  # fmt: skip
-    add("--engine", default="auto", help="what compiles and loads it: libbpf")
     add("--attach", action="append", default=[], type=target, metavar="PROGRAM=TARGET",
         help="where a program goes whose section does not say: sample=cpu-clock:99hz, m=libc.so.6:malloc")  # fmt: skip
     add("--no-attach", action="store_true", help="only load")
@@ -102,12 +111,8 @@ def cell_parser() -> Parser:
     add("--allow-change", action="store_true", help="allow programs that can change what the machine does")
     add("--map-budget", type=size, metavar="256M", help="kernel memory the maps may take")
     add("--max-cpu", type=share, metavar="25%%", help="share of one core above which the programs are detached")
-    add("--with", dest="with_cells", action="append", default=[], metavar="CELL[,CELL...]",
-        help="link with cells that ran before, whose functions and maps this one declares extern")  # fmt: skip
     add("--optional", action="append", default=[], metavar="PROGRAM",
         help="go on without this program where the kernel cannot run it, and say why")  # fmt: skip
-    add("--clang", metavar="PATH", help="the compiler to use")
-    return parser
 
 
 def line_parser() -> Parser:
@@ -139,6 +144,16 @@ def line_parser() -> Parser:
     )
     describe.add_argument("target", metavar="TARGET", nargs="+", help="sched_switch, vfs_read, struct file, iter/task")
     describe.add_argument("--on", default="auto", metavar="HOST", help="whose kernel: local, vm, vm:6.1")
+    load = verbs.add_parser(
+        "load",
+        prog="%ebpf load",
+        add_help=False,
+        allow_abbrev=False,
+        help="load a compiled object (clang, bpf2go, aya) and bind NAME to the session",
+    )
+    load.add_argument("path", metavar="PROG.o", help="an ELF object for BPF")
+    load.add_argument("name", nargs="?", metavar="NAME", help="the session's name; the file's unless given")
+    _add_run_options(load)
     sh = verbs.add_parser(
         "sh",
         prog="%ebpf sh",
@@ -184,9 +199,18 @@ def _hosts(text: str | None) -> str | list[str] | None:
 
 def run_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword arguments of :func:`ebpf_magic.run` for a parsed ``%%ebpf`` line."""
+    cells = [name for names in options.with_cells for name in names.split(",")]
+    return {"engine": options.engine, "clang": options.clang, "with_cells": cells, **_shared(options)}
+
+
+def load_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the keyword arguments of :func:`ebpf_magic.load_object` for a parsed ``%ebpf load`` line."""
+    return {"path": options.path, **_shared(options)}
+
+
+def _shared(options: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "name": options.name,
-        "engine": options.engine,
         "on": _hosts(options.on),
         "attach": False if options.no_attach else dict(options.attach),
         "for_s": options.for_s,
@@ -194,8 +218,6 @@ def run_options(options: argparse.Namespace) -> dict[str, Any]:
         "keep_maps": options.keep_maps,
         "allow_change": options.allow_change,
         "optional": options.optional,
-        "with_cells": [name for names in options.with_cells for name in names.split(",")],
-        "clang": options.clang,
     }
     if options.map_budget is not None:
         result["map_budget_bytes"] = options.map_budget

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ebpf_magic import build
@@ -125,22 +126,98 @@ def run(
     """
     _check_options(name, engine, for_s, max_cpu, map_budget_bytes)
     name = name or f"ebpf{next(_unnamed)}"
-    with _lock:
-        previous = _sessions.get(name)
+    others = _linked(name, _names("with_cells", with_cells))
+    make = partial(_compiled, source, name, others, clang)
     cell = _Cell(
-        *(source, name, attach, for_s, set or {}, keep_maps, allow_change, map_budget_bytes, max_cpu),
-        *(_names("optional", optional), _linked(name, _names("with_cells", with_cells)), clang, previous, progress),
+        make,
+        name,
+        attach,
+        for_s,
+        set or {},
+        keep_maps,
+        allow_change,
+        map_budget_bytes,
+        max_cpu,
+        _names("optional", optional),
+        _running(name),
+        progress,
     )
-    session: Session | Group
-    if isinstance(on, (str, AgentHost)):
-        session = cell.start(on)
-    else:
-        session = Group(name, _start_on_each(cell, _distinct(on)))
+    session = cell.start_on(on)
     with _lock:
-        _sources[name] = source, tuple(cell.others)
-    build.settle()
-    _replace(previous, session)
+        _sources[name] = source, tuple(others)
     return session
+
+
+def load_object(
+    path: str | os.PathLike[str],
+    name: str | None = None,
+    on: str | AgentHost | Sequence[str | AgentHost] = "auto",
+    attach: Mapping[str, str] | bool | None = None,
+    for_s: float | None = None,
+    *,
+    set: Mapping[str, Any] | None = None,
+    keep_maps: bool = False,
+    allow_change: bool = False,
+    map_budget_bytes: int = MAP_BUDGET_BYTES,
+    max_cpu: float = MAX_CPU,
+    optional: str | Sequence[str] = (),
+    progress: Callable[[str], None] | None = None,
+) -> Session | Group:
+    """Load a compiled object into the kernel and attach it; the rest is as with :func:`run`.
+
+    Parameters
+    ----------
+    path : str or path-like
+        An ELF object for BPF: of clang, bpf2go (Go) or aya (Rust). Its maps are typed by its BTF; without BTF they are
+        bytes.
+    name : str, optional
+        The session's name; that of the file when not given.
+    on, attach, for_s, set, keep_maps, allow_change, map_budget_bytes, max_cpu, optional, progress
+        As with :func:`run`.
+
+    Returns
+    -------
+    Session or Group
+
+    Raises
+    ------
+    LoadError
+        The file is no BPF object, or is damaged.
+    NoSuchNameError
+        There is no such file.
+    VerifierError, AttachError, NotPermittedError, GuardError, NoHostError, UsageError
+        As with :func:`run`.
+    """
+    name = name or build.name_of(path)
+    _check_options(name, "auto", for_s, max_cpu, map_budget_bytes)
+    ready = build.read_object(path)
+    cell = _Cell(
+        lambda kernel: ready,
+        name,
+        attach,
+        for_s,
+        set or {},
+        keep_maps,
+        allow_change,
+        map_budget_bytes,
+        max_cpu,
+        _names("optional", optional),
+        _running(name),
+        progress,
+    )
+    return cell.start_on(on)
+
+
+def _compiled(
+    source: str, name: str, others: Mapping[str, str], clang: str | None, kernel: build.KernelTarget
+) -> build.Built:
+    """Compile a cell, and link it with those that it names."""
+    built = build.compile_cell(source, kernel=kernel, clang=clang)
+    if others:
+        parts = {each: build.compile_cell(text, kernel=kernel, clang=clang) for each, text in others.items()}
+        built = build.link(built, parts, name)
+    build.check_resolved(built, name)
+    return built
 
 
 def _stop_started(future: Future[Session]) -> None:
@@ -150,9 +227,9 @@ def _stop_started(future: Future[Session]) -> None:
 
 @dataclass(frozen=True)
 class _Cell:
-    """A cell, and how it is to be run."""
+    """A cell or an object, and how it is to be run; `make` gives what is to be loaded into a kernel."""
 
-    source: str
+    make: Callable[[build.KernelTarget], build.Built]
     name: str
     attach: Mapping[str, str] | bool | None
     for_s: float | None
@@ -162,27 +239,26 @@ class _Cell:
     map_budget_bytes: int
     max_cpu: float
     optional: tuple[str, ...]
-    others: dict[str, str]  # the cells it is linked with: name -> source
-    clang: str | None
     previous: Session | Group | None
     progress: Callable[[str], None] | None
 
-    def _build(self, kernel: build.KernelTarget) -> build.Built:
-        built = build.compile_cell(self.source, kernel=kernel, clang=self.clang)
-        if self.others:
-            others = {
-                name: build.compile_cell(source, kernel=kernel, clang=self.clang)
-                for name, source in self.others.items()
-            }
-            built = build.link(built, others, self.name)
-        build.check_resolved(built, self.name)
-        return built
+    def start_on(self, on: str | AgentHost | Sequence[str | AgentHost]) -> Session | Group:
+        """Bring it into the kernel of one host or several, in the place of what had its name."""
+        session: Session | Group
+        if isinstance(on, (str, AgentHost)):
+            session = self.start(on)
+        else:
+            session = Group(self.name, _start_on_each(self, _distinct(on)))
+        build.settle()
+        _replace(self.previous, session)
+        return session
 
     def start(self, on: str | AgentHost) -> Session:
         """Bring it into the kernel of one host."""
         host = registry.get(on, self.progress) if isinstance(on, str) else on
         began = time.perf_counter_ns()
-        built = self._build(build.KernelTarget(host.info.arch, host.kernel_id, host.btf))
+        built = self.make(build.KernelTarget(host.info.arch, host.kernel_id, host.btf))
+        foreign = isinstance(built, build.Object)
         pieces = variables.initial(built.btf, self.initial) if self.initial else []
         compiled = time.perf_counter_ns()
         token = f"{self.name}-{secrets.token_hex(4)}"
@@ -201,9 +277,10 @@ class _Cell:
                 initial={f"{piece.section}+{piece.offset}": piece.data.hex() for piece in pieces},
                 optional=self.optional,
                 targets=targets,
+                foreign=foreign,
             )
             stages = [
-                Stage("compiled", compiled - began, _compiled_detail(built)),
+                Stage("read" if foreign else "compiled", compiled - began, _compiled_detail(built)),
                 Stage("loaded", loaded.open_ns + loaded.load_ns, _loaded_detail(loaded)),
             ]
             links, attached_ns = [], 0
@@ -295,7 +372,7 @@ def _start_on_each(cell: _Cell, hosts: Mapping[str, str | AgentHost]) -> list[Se
 def start_unlisted(source: str, name: str, on: str) -> Session:
     """Start a session that `sessions` does not list and that no other replaces; `stop_all` stops it too."""
     cell = _Cell(
-        source,
+        partial(_compiled, source, name, {}, None),
         name,
         attach=None,
         for_s=None,
@@ -305,8 +382,6 @@ def start_unlisted(source: str, name: str, on: str) -> Session:
         map_budget_bytes=MAP_BUDGET_BYTES,
         max_cpu=MAX_CPU,
         optional=(),
-        others={},
-        clang=None,
         previous=None,
         progress=None,
     )
@@ -322,6 +397,11 @@ def sessions() -> list[Session | Group]:
     """List the sessions of this process that are running, oldest first."""
     with _lock:
         return list(_sessions.values())
+
+
+def _running(name: str) -> Session | Group | None:
+    with _lock:
+        return _sessions.get(name)
 
 
 def stop_all() -> None:

@@ -5,27 +5,21 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from . import bpf, cpus, machine, maps, objects, privileges, programs, tail_calls, tracefs, wire
-from .fault import Fault, from_errno
+from .fault import Fault
 from .libbpf import Library
+from .map_verbs import MapVerbs, describe, map_call
 from .objects import LoadedMap
+from .reply import Reply
 from .sessions import Session, detach_all
 from .trace_log import TraceLog, sweep
 
 if TYPE_CHECKING:
     from .server import Request
     from .shell import Shell
-
-
-class Reply(NamedTuple):
-    """What a verb answers: fields, payload, and descriptors of maps."""
-
-    fields: dict[str, Any]
-    payload: Sequence[wire.Buffer] = ()
-    fds: Sequence[int] = ()
 
 
 class Agent:
@@ -49,6 +43,8 @@ class Agent:
             "features list cgroups iterate find format"
         )
         self.verbs: dict[str, Callable[[Request], Reply]] = {name: getattr(self, f"_{name}") for name in names.split()}
+        self._maps = MapVerbs(self._map, lambda: next(self._handles), passes_fds)
+        self.verbs |= self._maps.verbs
         self._shell: Shell | None = None
         if shell:
             from .shell import Shell
@@ -85,6 +81,7 @@ class Agent:
         detach_all(sessions)
         for session in sessions:
             session.close()
+        self._maps.close()
         self._adjust_stats()
 
     # The verbs
@@ -119,8 +116,12 @@ class Agent:
         if token in self._sessions:
             raise Fault("usage", f"load session {token}", "there is one of that name")
         limits = objects.Limits(request.flag("allow_change"), request.integer("map_budget_bytes"), self._possible_cpus)
-        reuse = {name: self._map(handle)[1] for name, handle in request.texts("reuse").items()}
+        reuse = {name: self._map(handle) for name, handle in request.texts("reuse").items()}
         max_cpu, for_s = request.number("max_cpu"), request.number("for_s")
+        if request.flag("foreign"):
+            from . import trial
+
+            trial.open_in_child(self._library, request.payload, request.text("name"))
         alive = {session.name: session.object for session in self._sessions.values() if session.state != "detached"}
         wishes = objects.Wishes(
             frozenset(request.names("optional")), request.texts("targets"), request.texts("initial"), alive
@@ -136,7 +137,7 @@ class Agent:
                 raise Fault("unsupported", "load the object", f"{len(fds)} maps are more than {wire.MAX_FDS}")
             fields = {
                 "programs": loaded.describe_programs(),
-                "maps": [_describe(handle, item) for handle, item in session.maps.items()],
+                "maps": [describe(handle, item) for handle, item in session.maps.items()],
                 "open_ns": loaded.open_ns,
                 "load_ns": loaded.load_ns,
                 "notes": [*loaded.notes, *notes],
@@ -195,8 +196,8 @@ class Agent:
         return Reply({"hook_ns": {kind: self._hook_ns[kind] for kind in wanted}})
 
     def _read(self, request: Request) -> Reply:
-        _, item = self._map(request.text("map"))
-        snapshot = _map_call(
+        item = self._map(request.text("map"))
+        snapshot = map_call(
             item, "read", lambda: maps.read(item.fd, item.info, self._possible_cpus, request.flag("delete"))
         )
         fields = {
@@ -211,36 +212,36 @@ class Agent:
         return Reply(fields, [snapshot.keys, snapshot.values])
 
     def _update(self, request: Request) -> Reply:
-        _, item = self._map(request.text("map"))
+        item = self._map(request.text("map"))
         count, flags = request.integer("count"), request.integer("flags", 0)
         split = count * item.info.key_size
         keys, values = request.payload[:split], request.payload[split:]
-        _map_call(
+        map_call(
             item, "update", lambda: maps.update(item.fd, item.info, self._possible_cpus, keys, values, count, flags)
         )
         return Reply({})
 
     def _fill(self, request: Request) -> Reply:
-        session, item = self._map(request.text("map"))
-        tail_calls.fill(session, item, request.texts("programs"))
+        item = self._map(request.text("map"))
+        tail_calls.fill(self._owner(request.text("map")), item, request.texts("programs"))
         return Reply({})
 
     def _delete(self, request: Request) -> Reply:
-        _, item = self._map(request.text("map"))
+        item = self._map(request.text("map"))
         count = request.integer("count")
         return Reply(
-            {"deleted": _map_call(item, "delete from", lambda: maps.delete(item.fd, item.info, request.payload, count))}
+            {"deleted": map_call(item, "delete from", lambda: maps.delete(item.fd, item.info, request.payload, count))}
         )
 
     def _clear(self, request: Request) -> Reply:
-        _, item = self._map(request.text("map"))
-        _map_call(item, "clear", lambda: maps.clear(item.fd, item.info, self._possible_cpus))
+        item = self._map(request.text("map"))
+        map_call(item, "clear", lambda: maps.clear(item.fd, item.info, self._possible_cpus))
         return Reply({})
 
     def _poke(self, request: Request) -> Reply:
-        _, item = self._map(request.text("map"))
+        item = self._map(request.text("map"))
         offset = request.integer("offset")
-        _map_call(item, "write into", lambda: maps.poke(item.fd, item.info, offset, request.payload))
+        map_call(item, "write into", lambda: maps.poke(item.fd, item.info, offset, request.payload))
         return Reply({})
 
     def _cgroups(self, request: Request) -> Reply:
@@ -303,11 +304,19 @@ class Agent:
             raise Fault("gone", f"session {token}", "there is none of that name")
         return self._sessions[token]
 
-    def _map(self, handle: str) -> tuple[Session, LoadedMap]:
+    def _map(self, handle: str) -> LoadedMap:
+        if handle in self._maps.opened:
+            return self._maps.opened[handle]
         for session in self._sessions.values():
             if handle in session.maps:
-                return session, session.maps[handle]
+                return session.maps[handle]
         raise Fault("gone", f"map {handle}", "its session is closed")
+
+    def _owner(self, handle: str) -> Session:
+        for session in self._sessions.values():
+            if handle in session.maps:
+                return session
+        raise Fault("usage", f"fill map {handle}", "it belongs to no session of this agent")
 
     def _prepare(self, session: Session) -> list[str]:
         """Statistics and the log of a new session; what of it is not to be had."""
@@ -337,23 +346,6 @@ class Agent:
             self._stats_fd = -1
 
 
-def _describe(handle: str, item: LoadedMap) -> dict[str, Any]:
-    info = item.info
-    return {
-        "handle": handle,
-        "name": item.name,
-        "type": info.type_name,
-        "type_id": info.type,
-        "key_size": info.key_size,
-        "value_size": info.value_size,
-        "max_entries": info.max_entries,
-        "flags": info.flags,
-        "id": info.id,
-        "memory_bytes": item.memory_bytes,
-        "internal": item.internal,
-    }
-
-
 def _shell_verbs(shell: Shell) -> dict[str, Callable[[Request], Reply]]:
     """Verbs that only an agent has which was started with a shell."""
 
@@ -370,12 +362,3 @@ def _shell_verbs(shell: Shell) -> dict[str, Callable[[Request], Reply]]:
         return Reply({})
 
     return {"spawn": lambda request: Reply(shell.spawn(request)), "take": take, "signal": signal, "forget": forget}
-
-
-def _map_call(item: LoadedMap, verb: str, call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except OSError as error:
-        fault = from_errno("map", f"{verb} map {item.name}", error.errno or 0)
-        fault.fields["why"] = error.strerror or str(error)
-        raise fault from None

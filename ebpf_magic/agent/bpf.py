@@ -8,7 +8,8 @@ import platform
 from typing import Any
 
 MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, MAP_DELETE_ELEM, MAP_GET_NEXT_KEY = 1, 2, 3, 4
-PROG_LOAD = 5
+PROG_LOAD, OBJ_PIN, OBJ_GET, BTF_LOAD, BTF_GET_FD_BY_ID = 5, 6, 7, 18, 19
+MAP_CREATE = 0
 PROG_GET_NEXT_ID, MAP_GET_NEXT_ID, PROG_GET_FD_BY_ID, MAP_GET_FD_BY_ID, OBJ_GET_INFO_BY_FD = 11, 12, 13, 14, 15
 MAP_LOOKUP_AND_DELETE_ELEM = 21
 MAP_LOOKUP_BATCH, MAP_LOOKUP_AND_DELETE_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 25, 26, 27
@@ -16,6 +17,7 @@ LINK_CREATE = 28
 LINK_GET_FD_BY_ID, LINK_GET_NEXT_ID, ENABLE_STATS = 30, 31, 32
 ITER_CREATE = 33
 NAME_BYTES = 16
+RDONLY = 1 << 3  # BPF_F_RDONLY, of a map's descriptor
 _KPROBES = (3, 4)  # BPF_PERF_EVENT_KPROBE, BPF_PERF_EVENT_KRETPROBE
 
 _SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}.get(platform.machine(), 280)
@@ -72,7 +74,7 @@ class ProgInfo(C.Structure):
 
 
 class MapInfoRaw(C.Structure):
-    """The beginning of the kernel's struct bpf_map_info."""
+    """The kernel's struct bpf_map_info; a kernel that knows less of it leaves zeros."""
 
     _fields_ = [
         ("type", C.c_uint32),
@@ -82,7 +84,28 @@ class MapInfoRaw(C.Structure):
         ("max_entries", C.c_uint32),
         ("map_flags", C.c_uint32),
         ("name", C.c_char * NAME_BYTES),
+        ("ifindex", C.c_uint32),
+        ("btf_vmlinux_value_type_id", C.c_uint32),
+        ("netns_dev", C.c_uint64),
+        ("netns_ino", C.c_uint64),
+        ("btf_id", C.c_uint32),
+        ("btf_key_type_id", C.c_uint32),
+        ("btf_value_type_id", C.c_uint32),
+        ("pad", C.c_uint32),
+        ("map_extra", C.c_uint64),
     ]
+
+
+class BtfInfo(C.Structure):
+    """The beginning of the kernel's struct bpf_btf_info."""
+
+    _fields_ = [("btf", C.c_uint64), ("btf_size", C.c_uint32), ("id", C.c_uint32)]
+
+
+class ElemAttr(C.Structure):
+    """What the commands for one element of a map take."""
+
+    _fields_ = [("map_fd", C.c_uint32), ("key", C.c_uint64), ("value", C.c_uint64), ("flags", C.c_uint64)]
 
 
 class _KprobeLinkInfo(C.Structure):
@@ -161,6 +184,10 @@ class _IdAttr(C.Structure):
     _fields_ = [("id", C.c_uint32), ("next_id", C.c_uint32), ("open_flags", C.c_uint32)]
 
 
+class _PathAttr(C.Structure):
+    _fields_ = [("pathname", C.c_uint64), ("bpf_fd", C.c_uint32), ("file_flags", C.c_uint32)]
+
+
 class _StatsAttr(C.Structure):
     _fields_ = [("type", C.c_uint32)]
 
@@ -237,6 +264,39 @@ def map_info(fd: int) -> MapInfoRaw:
     return info
 
 
+def btf_of(btf_id: int) -> bytes:
+    """BTF that was loaded into the kernel, raw; raises OSError."""
+    fd = fd_by_id(BTF_GET_FD_BY_ID, btf_id)
+    if fd is None:
+        return b""
+    try:
+        info = BtfInfo()
+        check(OBJ_GET_INFO_BY_FD, _InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read BTF info")
+        raw = C.create_string_buffer(info.btf_size)
+        info = BtfInfo(btf=C.addressof(raw), btf_size=len(raw))
+        check(OBJ_GET_INFO_BY_FD, _InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read BTF")
+        return raw.raw
+    finally:
+        os.close(fd)
+
+
+def pin(fd: int, path: str) -> None:
+    """Pin a map or program in a bpffs; raises OSError."""
+    name = C.create_string_buffer(os.fsencode(path))
+    check(OBJ_PIN, _PathAttr(C.addressof(name), fd, 0), f"pin at {path}")
+
+
+def get_pinned(path: str, flags: int = 0) -> int:
+    """Descriptor of what is pinned there; raises OSError."""
+    name = C.create_string_buffer(os.fsencode(path))
+    return check(OBJ_GET, _PathAttr(C.addressof(name), 0, flags), f"open the pin {path}")
+
+
+def is_map(fd: int) -> bool:
+    """Whether a descriptor is one of a map, and not of a program or link."""
+    return os.readlink(f"/proc/self/fd/{fd}") == "anon_inode:bpf-map"
+
+
 def next_id(command: int, after: int) -> int | None:
     """Id of the next program, map or link; None at the end."""
     attr = _IdAttr(after)
@@ -248,9 +308,9 @@ def next_id(command: int, after: int) -> int | None:
     return int(attr.next_id)
 
 
-def fd_by_id(command: int, number: int) -> int | None:
-    """Descriptor of a program, map or link; None when it is gone by now."""
-    attr = _IdAttr(number)
+def fd_by_id(command: int, number: int, flags: int = 0) -> int | None:
+    """Descriptor of a program, map, link or BTF; None when it is gone by now."""
+    attr = _IdAttr(number, 0, flags)
     fd = call(command, attr)
     if fd < 0:
         error = C.get_errno()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from . import bpf, kinds, privileges, probes, tracefs
+from . import bpf, kinds, map_probes, privileges, probes, tracefs
 from .libbpf import Library
 
 _PROGRAMS = {
@@ -60,6 +60,7 @@ def checks(library: Library) -> list[dict[str, Any]]:
             _statistics(),
             *_capabilities(),
             *(_program(library, kind, hint) for kind, hint in _PROGRAMS.items()),
+            *(_map(kind, hint) for kind, hint in map_probes.NEEDS.items()),
         ]
     return found
 
@@ -149,3 +150,12 @@ def _program(library: Library, kind: str, hint: str) -> dict[str, Any]:
         missing, way_out = privileges.explain(_NEEDS.get(kind, ("BPF", "PERFMON")))
         return _row(f"{kind} programs", False, f"{step}: {missing or error.strerror or error}", way_out or hint)
     return _row(f"{kind} programs", True, "loads" if kind in probes.LOADED_ONLY else "loads and attaches")
+
+
+def _map(kind: str, hint: str) -> dict[str, Any]:
+    try:
+        os.close(map_probes.create(kind))
+    except OSError as error:
+        missing, way_out = privileges.explain(("BPF",))
+        return _row(f"{kind} maps", False, missing or error.strerror or str(error), way_out or hint)
+    return _row(f"{kind} maps", True, "can be made")

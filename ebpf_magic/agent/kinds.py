@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from . import maps
-
 KPROBE, TRACEPOINT, PERF_EVENT, RAW_TRACEPOINT, TRACING, SYSCALL = 2, 5, 7, 17, 26, 31
 SCHED_CLS, XDP, CGROUP_SKB, LSM = 3, 6, 8, 29
 TRACE_RAW_TP, TRACE_FENTRY, TRACE_FEXIT, MODIFY_RETURN, LSM_MAC, TRACE_ITER = 23, 24, 25, 26, 27, 28
@@ -88,7 +86,6 @@ _BY_TYPE = {
     PERF_EVENT: "perf_event",
     SYSCALL: "syscall",
 }
-MAPS = frozenset({"hash", "array", "percpu_hash", "percpu_array", "lru_hash", "lru_percpu_hash", "prog_array"})
 
 # sched_cls, sched_act, xdp, cgroup_skb, cgroup_sock, lwt_in, lwt_out, lwt_xmit, sock_ops, sk_skb, cgroup_device,
 # sk_msg, cgroup_sock_addr, lwt_seg6local, lirc_mode2, sk_reuseport, flow_dissector, cgroup_sysctl,
@@ -129,19 +126,3 @@ def changes_behaviour(program_type: int, attach_type: int) -> bool:
 def section_examples() -> list[str]:
     """How sections of the offered kinds are written."""
     return [example for kind in KINDS.values() for example in kind.sections]
-
-
-def map_memory_bytes(type_name: str, key_size: int, value_size: int, max_entries: int, possible_cpus: int) -> int:
-    """Kernel memory a map can come to take; per-CPU maps count every possible CPU.
-
-    Source: ``htab_map_mem_usage`` and ``array_map_mem_usage`` of the kernel.
-    """
-    key, value = (key_size + 7) // 8 * 8, (value_size + 7) // 8 * 8
-    per_cpu = type_name in maps.PER_CPU
-    if type_name in maps.ARRAYS:
-        return max_entries * (value * possible_cpus + 8 if per_cpu else value)
-    buckets = 1 << max(max_entries - 1, 0).bit_length()
-    element = 48 + key + (8 + value * possible_cpus if per_cpu else value)
-    # A hash that is no LRU keeps one spare element a CPU.
-    spare = 0 if type_name.startswith("lru") or per_cpu else possible_cpus
-    return buckets * 16 + (max_entries + spare) * element

@@ -11,6 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+# enum libbpf_errno, which strerror does not know.
+OWN_ERRORS = {
+    4000: "libelf cannot read it",
+    4001: "it is no valid BPF object",
+    4002: "its kernel version is not valid",
+    4003: "its byte order is another",
+    4004: "libbpf's own error",
+    4005: "a relocation in it cannot be done",
+    4007: "a program is refused by the verifier",
+    4008: "a program is too large",
+    4009: "a program is not of the right type",
+}
 PATHS = ("libbpf.so.1",)
 _LINE_BYTES = 16384
 _MAX_LINES = 2000
@@ -174,6 +186,9 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map__pin_path": (_S, (P,)),
     "bpf_map__initial_value": (P, (P, C.POINTER(_SZ))),
     "bpf_map__reuse_fd": (_I, (P, _I)),
+    "bpf_map__map_extra": (_U64, (P,)),
+    "bpf_map__set_map_extra": (_I, (P, _U64)),
+    "bpf_map__set_pin_path": (_I, (P, _S)),
     "bpf_link__fd": (_I, (P,)),
     "bpf_link__destroy": (_I, (P,)),
     "bpf_btf_load": (_I, (_S, _SZ, P)),

@@ -2,7 +2,7 @@
 
 Everything goes in batches where the kernel has them (hash kinds since 5.6, per-CPU arrays since 5.13): the kernel
 locks one bucket at a time, so in a batched read no key comes twice and a key that is there throughout is never missed,
-whatever is inserted and deleted meanwhile. Elsewhere elements are walked one by one, see `_walk`.
+whatever is inserted and deleted meanwhile. Elsewhere elements are walked one by one, see `map_walks`.
 """
 
 from __future__ import annotations
@@ -17,27 +17,33 @@ import time
 from array import array
 from typing import Any, NamedTuple
 
-from . import bpf
+from . import bpf, map_kinds, map_owners, map_walks
+from .map_kinds import ARRAYS, KEYLESS, PER_CPU, TYPE_NAMES
 
-TYPE_NAMES = dict(
-    enumerate(
-        "unspec hash array prog_array perf_event_array percpu_hash percpu_array stack_trace cgroup_array lru_hash "
-        "lru_percpu_hash lpm_trie array_of_maps hash_of_maps devmap sockmap cpumap xskmap sockhash cgroup_storage "
-        "reuseport_sockarray percpu_cgroup_storage queue stack sk_storage devmap_hash struct_ops ringbuf inode_storage "
-        "task_storage bloom_filter user_ringbuf cgrp_storage arena".split()
-    )
-)
-PER_CPU = frozenset({"percpu_hash", "percpu_array", "lru_percpu_hash", "percpu_cgroup_storage"})
-ARRAYS = frozenset({"array", "percpu_array"})
+__all__ = [
+    "ARRAYS",
+    "KEYLESS",
+    "PER_CPU",
+    "TYPE_NAMES",
+    "MapInfo",
+    "Snapshot",
+    "clear",
+    "contains",
+    "delete",
+    "info",
+    "read",
+    "reads_by_agent",
+    "unreadable",
+    "update",
+    "value_stride",
+]
 
 # Below this, mapping and unmapping pages takes longer than clearing them.
 _SMALL_BYTES = 64 << 10
 _CHUNK = 1 << 16  # entries a system call
 _FIRST_BYTES = 256 << 20  # larger buffers grow as they fill; below that they are as large as the map can be
-_PASSES = 8  # of an element walk, at most
 _STORES: dict[int, Any] = {1: C.c_uint8, 2: C.c_uint16, 4: C.c_uint32, 8: C.c_uint64}
-_ENOTSUPP = 524  # the kernel's own "no batches for this map"; not in Python's errno
-_NO_BATCH = frozenset({_ENOTSUPP, errno.EINVAL, errno.EOPNOTSUPP})
+_NO_BATCH = frozenset({map_walks.ENOTSUPP, errno.EINVAL, errno.EOPNOTSUPP})
 
 
 class MapInfo(NamedTuple):
@@ -60,7 +66,8 @@ class MapInfo(NamedTuple):
 class Snapshot(NamedTuple):
     """A map's entries: keys and values as raw bytes, and how and when (CLOCK_MONOTONIC) they were read.
 
-    `read` is "batch" or "element"; `restarts` counts how often an element walk began again.
+    `read` is "batch", "element", "head" (the one entry that would come out next) or "owners" (asked one by one: tasks,
+    sockets, cgroups); `restarts` counts how often an element walk began again.
     """
 
     keys: memoryview
@@ -83,10 +90,6 @@ class _BatchAttr(C.Structure):
         ("elem_flags", C.c_uint64),
         ("flags", C.c_uint64),
     ]
-
-
-class _ElemAttr(C.Structure):
-    _fields_ = [("map_fd", C.c_uint32), ("key", C.c_uint64), ("value", C.c_uint64), ("flags", C.c_uint64)]
 
 
 class _Pages:
@@ -129,6 +132,17 @@ def value_stride(info: MapInfo, possible_cpus: int) -> int:
     return info.value_size
 
 
+def unreadable(info: MapInfo) -> tuple[str, str] | None:
+    """Why the entries of such a map cannot be read, and what to do instead; None where they can."""
+    way, why, hint = map_kinds.reading(info.type_name, info.value_size)
+    return None if way else (why, hint)
+
+
+def reads_by_agent(type_name: str) -> bool:
+    """Whether only the agent can read it: it takes the right to see every task, socket and cgroup, and its mounts."""
+    return type_name in map_kinds.BY_OWNER or type_name in ("inode_storage", "arena")
+
+
 def read(fd: int, info: MapInfo, possible_cpus: int, delete: bool = False) -> Snapshot:
     """Read all entries, and delete each as it is read if asked to.
 
@@ -141,7 +155,8 @@ def read(fd: int, info: MapInfo, possible_cpus: int, delete: bool = False) -> Sn
     possible_cpus : int
         Of the kernel the map lives in.
     delete : bool
-        Look up and delete in one step: every entry is handed out exactly once.
+        Look up and delete in one step: every entry is handed out exactly once. Kinds that the kernel has no such step
+        for (an LPM trie) are looked up, then deleted: what is changed in between is lost.
 
     Raises
     ------
@@ -150,13 +165,23 @@ def read(fd: int, info: MapInfo, possible_cpus: int, delete: bool = False) -> Sn
     """
     if delete and info.type_name in ARRAYS:
         raise OSError(errno.EINVAL, "an array's entries cannot be deleted; clear() sets them to zero")
+    way, why, _ = map_kinds.reading(info.type_name, info.value_size)
+    if not way:
+        raise OSError(errno.EOPNOTSUPP, why)
     stride = value_stride(info, possible_cpus)
     began_ns = time.monotonic_ns()
-    batch = _read_batches(fd, info, stride, delete)
+    if way == "owners":
+        return _read_owners(fd, info, delete)
+    if way == "head":
+        taken = map_walks.take(fd, info, delete)
+        return Snapshot(
+            memoryview(b""), memoryview(b"".join(taken)), len(taken), "head", began_ns, time.monotonic_ns(), 0
+        )
+    batch = _read_batches(fd, info, stride, delete) if way == "batch" else None
     if batch is not None:
         keys, values, count = batch
         return Snapshot(keys, values, count, "batch", began_ns, time.monotonic_ns(), 0)
-    keys, values, count, restarts = (_drain if delete else _walk)(fd, info, stride)
+    keys, values, count, restarts = (map_walks.drain if delete else map_walks.walk)(fd, info, stride)
     return Snapshot(keys, values, count, "element", began_ns, time.monotonic_ns(), restarts)
 
 
@@ -175,11 +200,26 @@ def update(fd: int, info: MapInfo, possible_cpus: int, keys: Any, values: Any, c
         error = C.get_errno()
         done = attr.count if attr.count < count else 0
         if error in _NO_BATCH and done == 0:
-            done, error = _update_elements(fd, info.key_size, stride, key_address, value_address, count, flags)
+            done, error = map_walks.update(fd, info.key_size, stride, key_address, value_address, count, flags)
     del key_hold, value_hold
     if error:
         why = "the map is full" if error in (errno.E2BIG, errno.ENOMEM) else os.strerror(error)
         raise OSError(error, f"{why} after {done} of {count} entries")
+
+
+def contains(fd: int, info: MapInfo, values: Any, count: int) -> bytes:
+    """Ask a bloom filter about `count` values: for each a byte, 1 where it may hold it, 0 where it does not."""
+    _check_sizes(values, count * info.value_size, "values")
+    address, hold = _address(values)
+    found = bytearray(count)
+    for index in range(count):
+        look = bpf.ElemAttr(fd, 0, address + index * info.value_size, 0)
+        if bpf.call(bpf.MAP_LOOKUP_ELEM, look) == 0:
+            found[index] = 1
+        elif C.get_errno() != errno.ENOENT:
+            raise OSError(C.get_errno(), os.strerror(C.get_errno()))
+    del hold
+    return bytes(found)
 
 
 def delete(fd: int, info: MapInfo, keys: Any, count: int) -> int:
@@ -193,7 +233,7 @@ def delete(fd: int, info: MapInfo, keys: Any, count: int) -> int:
         attr = _BatchAttr(0, 0, address + position * info.key_size, 0, count - position, fd, 0, 0)
         error = C.get_errno() if bpf.call(bpf.MAP_DELETE_BATCH, attr) < 0 else 0
         if error in _NO_BATCH:
-            attr_one = _ElemAttr(fd, address + position * info.key_size, 0, 0)
+            attr_one = bpf.ElemAttr(fd, address + position * info.key_size, 0, 0)
             error = C.get_errno() if bpf.call(bpf.MAP_DELETE_ELEM, attr_one) < 0 else 0
             attr.count = 0 if error else 1
         if error not in (0, errno.ENOENT):
@@ -270,72 +310,13 @@ def _read_batches(fd: int, info: MapInfo, stride: int, delete: bool) -> tuple[me
         attr.in_batch = attr.out_batch
 
 
-def _walk(fd: int, info: MapInfo, stride: int) -> tuple[memoryview, memoryview, int, int]:
-    """Key by key, for kernels without batches: each key once, and walked until a pass finds nothing new.
-
-    When the key at hand is deleted meanwhile, the kernel begins again at the front (a restart). An update moves an
-    entry to the front of its bucket, where a pass may miss it; a further pass finds it.
-    """
-    found: dict[bytes, bytes] = {}
-    restarts = 0
-    for _ in range(_PASSES):
-        before = len(found)
-        restarts += _walk_once(fd, info, stride, found)
-        if len(found) == before or info.type_name in ARRAYS:
-            break
-    keys, values = memoryview(b"".join(found)), memoryview(b"".join(found.values()))
-    return keys, values, len(found), restarts
-
-
-def _walk_once(fd: int, info: MapInfo, stride: int, found: dict[bytes, bytes]) -> int:
-    key, value = C.create_string_buffer(info.key_size), C.create_string_buffer(stride)
-    step = _ElemAttr(fd, 0, C.addressof(key), 0)
-    look = _ElemAttr(fd, C.addressof(key), C.addressof(value), 0)
-    visited: set[bytes] = set()
-    restarts = 0
-    was_known = False
-    limit = 64 * (info.max_entries + 1024)
-    while bpf.call(bpf.MAP_GET_NEXT_KEY, step) == 0:
-        step.key = C.addressof(key)
-        known = key.raw in visited
-        restarts += known and not was_known
-        was_known = known
-        limit -= 1
-        if limit < 0:
-            raise OSError(errno.EBUSY, "its entries change faster than they can be walked")
-        visited.add(key.raw)
-        if bpf.call(bpf.MAP_LOOKUP_ELEM, look) == 0:
-            found.setdefault(key.raw, value.raw)
-    if C.get_errno() != errno.ENOENT:
-        raise OSError(C.get_errno(), os.strerror(C.get_errno()))
-    return restarts
-
-
-def _drain(fd: int, info: MapInfo, stride: int) -> tuple[memoryview, memoryview, int, int]:
-    """Look up and delete the first key until none is left, at most as many as make two full maps."""
-    key, value = C.create_string_buffer(info.key_size), C.create_string_buffer(stride)
-    first = _ElemAttr(fd, 0, C.addressof(key), 0)
-    take = _ElemAttr(fd, C.addressof(key), C.addressof(value), 0)
-    keys: list[bytes] = []
-    values: list[bytes] = []
-    while len(keys) < 2 * info.max_entries and bpf.call(bpf.MAP_GET_NEXT_KEY, first) == 0:
-        if bpf.call(bpf.MAP_LOOKUP_AND_DELETE_ELEM, take) == 0:
-            keys.append(key.raw)
-            values.append(value.raw)
-        elif C.get_errno() != errno.ENOENT:
-            raise OSError(C.get_errno(), os.strerror(C.get_errno()))
-    return memoryview(b"".join(keys)), memoryview(b"".join(values)), len(keys), 0
-
-
-def _update_elements(
-    fd: int, key_size: int, stride: int, keys: int, values: int, count: int, flags: int
-) -> tuple[int, int]:
-    """Element by element, for kernels without batches: how many went in, and the error that stopped it."""
-    for index in range(count):
-        attr = _ElemAttr(fd, keys + index * key_size, values + index * stride, flags)
-        if bpf.call(bpf.MAP_UPDATE_ELEM, attr) < 0:
-            return index, C.get_errno()
-    return count, 0
+def _read_owners(fd: int, info: MapInfo, delete: bool) -> Snapshot:
+    if delete:
+        raise OSError(errno.EOPNOTSUPP, "values that hang on tasks, sockets and cgroups go with these")
+    began_ns = time.monotonic_ns()
+    keys, values, _ = map_owners.read(fd, info.type_name, info.value_size)
+    joined = memoryview(b"".join(keys)), memoryview(b"".join(values))
+    return Snapshot(*joined, len(keys), "owners", began_ns, time.monotonic_ns(), 0)
 
 
 def _address(buffer: Any) -> tuple[int, object]:

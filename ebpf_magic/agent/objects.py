@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from . import bpf, elf, guard, initial, kinds, libbpf, maps, near
+from . import arena, bpf, elf, guard, initial, kinds, libbpf, map_kinds, maps, near, pins
 from .attach import functions, replacing, usdt
 from .fault import Fault, from_errno
 from .libbpf import Library
@@ -60,6 +60,7 @@ class MapSpec(NamedTuple):
     internal: bool
     pinned: bool
     memory_bytes: int
+    extra: int
 
     @property
     def type_name(self) -> str:
@@ -75,6 +76,7 @@ class LoadedMap(NamedTuple):
     info: maps.MapInfo
     internal: bool
     memory_bytes: int
+    pin: str = ""  # where it was pinned by name, as people see it
 
 
 class Limits(NamedTuple):
@@ -107,6 +109,7 @@ class LoadedObject:
         load_ns: int,
         prints: bool,
         left_out: Mapping[str, Fault],
+        notes: list[str],
     ) -> None:
         self.library = library
         self.programs = programs
@@ -115,7 +118,7 @@ class LoadedObject:
         self.load_ns = load_ns
         self.prints = prints
         self.left_out = left_out.keys()
-        self.notes = notes_on(left_out)
+        self.notes = [*notes_on(left_out), *notes]
         self._pointer: int | None = pointer
 
     def describe_programs(self) -> list[dict[str, Any]]:
@@ -201,13 +204,23 @@ def _load(
                 replacing.bind(library, programs, wishes.targets, wishes.sessions)
                 _reuse(library, specs, reuse)
                 initial.set_values(library, specs, wishes.initial)
+                arena.place(library, specs)
+                notes = pins.place(library, specs)
                 checked = time.monotonic_ns()
                 error = -library.bpf_object__load(pointer)
                 loaded = time.monotonic_ns()
                 if error == 0:
                     loaded_maps = _own_maps(library, specs)
                     return LoadedObject(
-                        library, pointer, programs, loaded_maps, opened - began, loaded - checked, prints, left_out
+                        library,
+                        pointer,
+                        programs,
+                        loaded_maps,
+                        opened - began,
+                        loaded - checked,
+                        prints,
+                        left_out,
+                        notes,
                     )
             except BaseException:
                 library.bpf_object__close(pointer)
@@ -250,7 +263,8 @@ def _open(library: Library, data: memoryview, name: str, log: Any, lines: list[s
     del hold
     if not pointer:
         number = C.get_errno() if len(data) else errnos.EINVAL
-        why = lines[-1] if lines else os.strerror(number)
+        said = _complaints(lines)
+        why = said[-1] if said else libbpf.OWN_ERRORS.get(number) or os.strerror(number)
         raise Fault("load", f"open object {name}", why, errno=number, log="\n".join(lines))
     return int(pointer)
 
@@ -314,7 +328,7 @@ def _map_specs(library: Library, pointer: int, possible_cpus: int) -> list[MapSp
         number = library.bpf_map__type(item)
         key_size, value_size = library.bpf_map__key_size(item), library.bpf_map__value_size(item)
         max_entries = library.bpf_map__max_entries(item)
-        memory = kinds.map_memory_bytes(
+        memory = map_kinds.memory_bytes(
             maps.TYPE_NAMES.get(number, ""), key_size, value_size, max_entries, possible_cpus
         )
         result.append(
@@ -329,6 +343,7 @@ def _map_specs(library: Library, pointer: int, possible_cpus: int) -> list[MapSp
                 internal,
                 library.bpf_map__pin_path(item) is not None,
                 memory,
+                library.bpf_map__map_extra(item),
             )
         )
         item = library.bpf_object__next_map(pointer, item)
@@ -363,7 +378,8 @@ def _own_maps(library: Library, specs: list[MapSpec]) -> list[LoadedMap]:
             fd = fcntl.fcntl(library.bpf_map__fd(spec.pointer), fcntl.F_DUPFD_CLOEXEC, 3)
             try:
                 memory = bpf.memlock_bytes(fd) or spec.memory_bytes
-                result.append(LoadedMap(spec.name, fd, maps.info(fd), spec.internal, memory))
+                pin = f"{pins.ROOT}/{spec.name}" if spec.pinned else ""
+                result.append(LoadedMap(spec.name, fd, maps.info(fd), spec.internal, memory, pin))
             except BaseException:
                 os.close(fd)
                 raise
@@ -394,8 +410,11 @@ def _load_fault(error: int, programs: list[Program], lines: list[str], log: str,
     fault = from_errno("load", what, error, needs, program=failed, log=log.strip() or text)
     if fault.fields["kind"] == "permission" and program and program.kind in kinds.BY_FUNCTION and not missing(needs):
         fault.fields["hint"] = f"A VM with a distribution's kernel lets {program.kind} programs be: --on vm."
-    if fault.fields["kind"] == "load" and lines:
-        fault.fields["why"] = f"{fault.fields['why']}: {_cause(lines)}"
+    said = _complaints(lines)
+    if fault.fields["kind"] == "load":
+        fault.fields["why"] = libbpf.OWN_ERRORS.get(error) or fault.fields["why"]
+        if said:
+            fault.fields["why"] += f": {_cause(said)}"
     return fault
 
 
@@ -404,6 +423,11 @@ def _verdict(log: str) -> str:
     lines = [line for line in log.rstrip().splitlines() if line.strip()]
     useful = [line for line in lines[-8:] if not line.startswith(("processed ", "verification time", "stack depth"))]
     return useful[-1].strip() if useful else ""
+
+
+def _complaints(lines: list[str]) -> list[str]:
+    """Leave out what libbpf only notes: sections that mean nothing to it."""
+    return [line for line in lines if not line.startswith("elf: skipping ")]
 
 
 def _cause(lines: list[str]) -> str:

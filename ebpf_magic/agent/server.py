@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .agent import Agent, Reply
+from .agent import Agent
 from .fault import Fault
 from .libbpf import Library
+from .reply import Reply
 from .wire import Channel, Frame, WireError
 
 TICK_S = 0.5

@@ -10,6 +10,8 @@ _DEBUGFS_TRACING = "/sys/kernel/debug/tracing"
 _CLONE_NEWNS = 0x00020000
 _MS_REC, _MS_SLAVE = 0x4000, 1 << 19
 _own_namespace = False
+# The root folder as everybody else sees it, once this process has mounts of its own.
+_people = -1
 _libc = C.CDLL(None, use_errno=True)
 
 
@@ -29,14 +31,20 @@ def ensure_tracing() -> str:
 
 def mount(kind: str) -> str:
     """Mount one of `MOUNTS` where only this process sees it; what stands in the way, or an empty text."""
-    global _own_namespace
+    global _own_namespace, _people
     if not _own_namespace:
+        _people = os.open("/", os.O_PATH | os.O_CLOEXEC)
         if _libc.unshare(_CLONE_NEWNS) or _libc.mount(b"none", b"/", None, C.c_ulong(_MS_REC | _MS_SLAVE), None):
             return f"{kind} is not mounted, and a private mount is refused: {os.strerror(C.get_errno())}"
         _own_namespace = True
     if _libc.mount(kind.encode(), MOUNTS[kind].encode(), kind.encode(), C.c_ulong(0), None):
         return f"{kind} cannot be mounted: {os.strerror(C.get_errno())}"
     return ""
+
+
+def seen_by_people(path: str) -> str:
+    """Path that leads to what others see there, past the mounts of this process's own."""
+    return path if _people < 0 else f"/proc/self/fd/{_people}{path}"
 
 
 def is_mounted(kind: str) -> bool:

@@ -7,6 +7,7 @@ from ebpf_magic.build.compiler import Built, compile_cell, keep
 from ebpf_magic.build.headers import KernelTarget
 from ebpf_magic.build.linking import check_resolved, link
 from ebpf_magic.build.macros import macros_help
+from ebpf_magic.build.objects import Object, name_of, read_object
 from ebpf_magic.build.source import Source
 from ebpf_magic.build.toolchain import Toolchain, find_toolchain
 from ebpf_magic.build.verifier import verifier_error
@@ -14,6 +15,7 @@ from ebpf_magic.build.verifier import verifier_error
 __all__ = [
     "Built",
     "KernelTarget",
+    "Object",
     "Source",
     "Toolchain",
     "check_resolved",
@@ -22,6 +24,8 @@ __all__ = [
     "keep",
     "link",
     "macros_help",
+    "name_of",
+    "read_object",
     "settle",
     "verifier_error",
 ]

@@ -305,6 +305,13 @@ def _sections(raw: bytes) -> tuple[bytes, bytes]:
     return types, strings
 
 
+def words_of(kind: int, vlen: int) -> int:
+    """Return how many words (4 bytes) a type of that kind takes, with `vlen` elements; BtfError for an unknown kind."""
+    if not INT <= kind <= ENUM64:
+        raise BtfError(f"a type is of the unknown kind {kind}")
+    return 3 + _FIXED_WORDS.get(kind, 0) + _WORDS_EACH.get(kind, 0) * vlen
+
+
 def _index(words: memoryview) -> tuple[list[int], list[int], list[int]]:
     """Find where each type begins; also the ids of the data sections and of the declaration tags."""
     fixed = [3 + _FIXED_WORDS.get(kind, 0) for kind in range(32)]

@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 _SHOWS = {"bool": 0, "float": 1, "char": 2}  # a flag, a number but for a NaN, bytes up to a NUL; all others all
 
-PER_CPU = frozenset(("percpu_hash", "percpu_array", "lru_percpu_hash"))
+PER_CPU = frozenset(("percpu_hash", "percpu_array", "lru_percpu_hash", "percpu_cgroup_storage"))
 """Map types that hold a value for each possible CPU."""
 
 

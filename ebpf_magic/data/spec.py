@@ -37,6 +37,8 @@ class MapSpec:
         The kernel's number of the map type (1 is a hash).
     max_entries : int
         The number of entries it was declared with.
+    inner : MapSpec, optional
+        Of a map of maps: what its inner maps are declared to be.
     """
 
     name: str
@@ -46,6 +48,7 @@ class MapSpec:
     value: Layout | None = None
     type_id: int = 0
     max_entries: int = 0
+    inner: MapSpec | None = None
 
     @property
     def has_cgroups(self) -> bool:
@@ -104,8 +107,28 @@ def read_map_specs(btf: Btf) -> dict[str, MapSpec]:
             _side(btf, members, "value", {"": tags.get("value", "")}),
             _number(btf, members.get("type")),
             _number(btf, members.get("max_entries")),
+            _inner(btf, variable.name, members.get("values")),
         )
     return specs
+
+
+def _inner(btf: Btf, outer: str, values: int | None) -> MapSpec | None:
+    """Read `__array(values, struct {...})`, an array of pointers to the inner maps' declaration."""
+    found = btf.resolve(values) if values is not None else None
+    if found is None or found.kind != ARRAY:
+        return None
+    pointer = btf.resolve(btf.array(found)[0])
+    definition = btf.resolve(pointer.ref) if pointer.kind == PTR else pointer
+    if definition.kind != STRUCT:
+        return None  # of a program array: functions
+    members = {member.name: member.type_id for member in btf.members(definition)}
+    return MapSpec(
+        f"{outer}[]",
+        key=_side(btf, members, "key", {}),
+        value=_side(btf, members, "value", {}),
+        type_id=_number(btf, members.get("type")),
+        max_entries=_number(btf, members.get("max_entries")),
+    )
 
 
 def read_variables(btf: Btf, section: str) -> list[Variable]:

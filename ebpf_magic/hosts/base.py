@@ -19,7 +19,7 @@ from ebpf_magic.hosts.worker import Worker
 if TYPE_CHECKING:
     from ebpf_magic.hosts.shell import Command
 
-__all__ = ["AgentHost", "HostInfo", "Link", "Loaded", "MapHandle"]
+__all__ = ["AgentHost", "HostInfo", "Link", "Loaded", "MapHandle", "Opened"]
 
 GONE = "the agent is gone: "
 MAP_BUDGET_BYTES = 256 << 20
@@ -76,6 +76,17 @@ class Loaded:
     open_ns: int
     load_ns: int
     notes: list[str]
+
+
+@dataclass
+class Opened:
+    """A map of some other program: raw BTF of its owner with the ids of key and value, or why there is none."""
+
+    handle: MapHandle
+    btf: bytes
+    key_type: int
+    value_type: int
+    btf_problem: str
 
 
 class Link(Protocol):
@@ -168,6 +179,7 @@ class AgentHost:
         meanwhile: Callable[[], object] | None = None,
         optional: Sequence[str] = (),
         targets: Mapping[str, str] | None = None,
+        foreign: bool = False,
     ) -> Loaded:
         """Load an ELF object; what the guard holds the session to comes with it.
 
@@ -197,6 +209,8 @@ class AgentHost:
             Programs that may be left out when this kernel cannot load or attach them; `notes` says why.
         targets : mapping, optional
             Program -> target as `attach` will have it: what replaces a function is bound to it before it is loaded.
+        foreign : bool
+            Whether somebody else compiled it: then it is tried first where a damaged one can do no harm.
 
         Raises
         ------
@@ -215,6 +229,7 @@ class AgentHost:
             "optional": list(optional),
             "targets": dict(targets or {}),
             "pass_fds": self.passes_fds,
+            "foreign": foreign,
         }
         return self.call("load", request, [obj], self._loaded, meanwhile)
 
@@ -311,6 +326,19 @@ class AgentHost:
     def cgroups(self) -> dict[int, str]:
         """Paths of the kernel's cgroups by their ids; empty where cgroup2 is not mounted."""
         return self.call("cgroups", {}, (), lambda frame: replies.cgroup_paths(frame.payload))
+
+    def open_map(self, map_id: int | None = None, pin: str = "", writable: bool = False) -> Opened:
+        """Open a map that some other program owns, by its id or by a pin.
+
+        Parameters
+        ----------
+        map_id, pin : int, str
+            One of them.
+        writable : bool
+            Whether it may be changed through the handle; if not, the kernel itself holds to that.
+        """
+        request = {"map_id": map_id or 0, "pin": pin, "writable": writable, "pass_fds": self.passes_fds}
+        return self.call("open", request, (), self._opened)
 
     def btf(self) -> bytes:
         """Read the kernel's BTF, raw."""
@@ -423,11 +451,23 @@ class AgentHost:
         header = frame.header
         fds = self._usable(frame.fds)
         handles: dict[str, MapHandle] = {}
-        cpus = self.info.possible_cpus
         for index, row in enumerate(header["maps"]):
-            wire_map = WireMap(self, row)
-            handles[row["name"]] = FdMap(wire_map, fds[index], cpus) if index < len(fds) else wire_map
+            handles[row["name"]] = self._handle(row, fds[index : index + 1])
         return Loaded(header["programs"], handles, header["open_ns"], header["load_ns"], header["notes"])
+
+    def _handle(self, row: Mapping[str, Any], fds: list[int]) -> MapHandle:
+        """Give a map as it is read from here: through its descriptor, if one came and that is enough."""
+        wire_map = WireMap(self, row)
+        if fds and not maps.reads_by_agent(wire_map.type):
+            return FdMap(wire_map, fds[0], self.info.possible_cpus)
+        for fd in fds:
+            os.close(fd)
+        return wire_map
+
+    def _opened(self, frame: Frame) -> Opened:
+        header = frame.header
+        handle = self._handle(header["map"], self._usable(frame.fds))
+        return Opened(handle, bytes(frame.payload), header["key_type"], header["value_type"], header["btf_problem"])
 
     def _usable(self, fds: list[int]) -> list[int]:
         """Give the descriptors, or none where this process may not use them: then maps are read through the agent."""

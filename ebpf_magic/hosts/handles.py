@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ebpf_magic.agent import maps
 from ebpf_magic.agent.maps import MapInfo, Snapshot
-from ebpf_magic.agent.wire import Buffer, Frame
+from ebpf_magic.agent.wire import Buffer, Frame, WireError
 from ebpf_magic.errors import MapError, StoppedError
 from ebpf_magic.hosts.replies import check_entries
 
@@ -29,6 +29,11 @@ class MapHandle(Protocol):
     internal: bool
     memory_bytes: int
     handle: str
+    pin: str
+
+    @property
+    def wire(self) -> WireMap:
+        """The same map by way of the agent, for what only the agent can do."""
 
     def read(self, delete: bool = False) -> Snapshot:
         """All entries; with `delete` each is handed out once."""
@@ -60,6 +65,12 @@ class WireMap:
         self.internal: bool = row["internal"]
         self.memory_bytes: int = row["memory_bytes"]
         self.handle: str = row["handle"]
+        self.pin: str = row["pin"]
+
+    @property
+    def wire(self) -> WireMap:
+        """Itself."""
+        return self
 
     def read(self, delete: bool = False) -> Snapshot:
         """All entries; with `delete` each is handed out once."""
@@ -83,13 +94,54 @@ class WireMap:
         """Overwrite bytes of a data section, and nothing beside them."""
         self._host.call("poke", {"map": self.handle, "offset": offset}, (data,), lambda frame: None)
 
+    def contains(self, values: Buffer, count: int) -> bytes:
+        """Ask a bloom filter: for each value a byte that is 1 where it may hold it."""
+        return self._host.call("contains", {"map": self.handle, "count": count}, (values,), self._bytes(count))
+
+    def lookup(self, name: str) -> bytes | None:
+        """Value that hangs on a file, a cgroup or a task; None when there is none."""
+
+        def convert(frame: Frame) -> bytes | None:
+            return self._bytes(self.info.value_size)(frame) if frame.header["found"] else None
+
+        return self._host.call("lookup", {"map": self.handle, "name": name}, (), convert)
+
+    def memory(self, offset: int, size_bytes: int) -> bytes:
+        """Read a part of an arena."""
+        request = {"map": self.handle, "offset": offset, "size": size_bytes}
+        return self._host.call("memory", request, (), self._bytes(size_bytes))
+
+    def add_pin(self, path: str) -> str:
+        """Pin it; what is to be said of the place."""
+        return self._host.call("pin", {"map": self.handle, "path": path}, (), lambda frame: str(frame.header["note"]))
+
+    def remove_pin(self, path: str) -> None:
+        """Take the pin away."""
+        self._host.call("unpin", {"map": self.handle, "path": path}, (), lambda frame: None)
+
+    def release(self) -> None:
+        """Have the agent let go of a map that it opened by id or pin."""
+        self._host.call("release", {"map": self.handle}, (), lambda frame: None)
+
     def close(self) -> None:
         """Nothing to let go of: the agent's session owns the map."""
 
+    @staticmethod
+    def _bytes(expected: int) -> Callable[[Frame], bytes]:
+        def convert(frame: Frame) -> bytes:
+            if len(frame.payload) != expected:
+                raise WireError(f"its answer has a payload of {len(frame.payload)} bytes, not {expected}")
+            return bytes(frame.payload)
+
+        return convert
+
     def _snapshot(self, frame: Frame) -> Snapshot:
         header, cpus = frame.header, self._host.info.possible_cpus
-        split, stride = header["key_bytes"], maps.value_stride(self.info, cpus)
-        check_entries(header["count"], split, header["value_bytes"], self.info.key_size, stride)
+        count, split, stride = header["count"], header["key_bytes"], maps.value_stride(self.info, cpus)
+        # What owners are named by has a size of its own, not that of the descriptor which is the key.
+        by_owner = header["read"] == "owners" and maps.reads_by_agent(self.type)
+        key_size = split // max(count, 1) if by_owner else self.info.key_size
+        check_entries(count, split, header["value_bytes"], key_size, stride)
         return Snapshot(
             frame.payload[:split],
             frame.payload[split:],
@@ -111,11 +163,18 @@ class FdMap:
         self.internal = described.internal
         self.memory_bytes = described.memory_bytes
         self.handle = described.handle
+        self.pin = described.pin
+        self._wire = described
         self._fd = fd
         self._cpus = possible_cpus
         # Held through a whole read: the number must not be closed, and taken by another file, under it.
         self._lock = threading.Lock()
         self._finalizer = weakref.finalize(self, os.close, fd)
+
+    @property
+    def wire(self) -> WireMap:
+        """The same map by way of the agent, for what only the agent can do."""
+        return self._wire
 
     def read(self, delete: bool = False) -> Snapshot:
         """All entries; with `delete` each is handed out once."""

@@ -42,6 +42,7 @@ _MAP: Shape = {
     "id": "count",
     "memory_bytes": "count",
     "internal": "flag",
+    "pin": "text",
 }
 _COUNTERS: Shape = {
     "name": "text",
@@ -107,6 +108,9 @@ _SHAPES: dict[str, dict[str, Any]] = {
         "value_bytes": "count",
     },
     "delete": {"deleted": "count"},
+    "open": {"map": _MAP, "key_type": "count", "value_type": "count", "btf_problem": "text"},
+    "pin": {"note": "text"},
+    "lookup": {"found": "flag"},
     "log": {
         "lines": [{"time_s": "number", "cpu": "count", "pid": "count", "comm": "text", "text": "text"}],
         "dropped": "count",

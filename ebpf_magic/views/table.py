@@ -174,7 +174,7 @@ def _column(frame: pd.DataFrame, keys: list[str], name: str) -> np.ndarray[Any, 
 
 def _top(values: np.ndarray[Any, Any], top: int, ascending: bool) -> np.ndarray[Any, Any]:
     """Return the positions of the first `top` values in order; equal values keep the order they have in the frame."""
-    if values.dtype == object and _are_integers(values):
+    if values.dtype == object and (_are_integers(values) or isinstance(next(iter(values), None), bytes)):
         values = np.unique(values, return_inverse=True)[1]
     elif values.dtype.kind not in "iufb":
         values = np.unique(values.astype(str), return_inverse=True)[1]

@@ -94,7 +94,11 @@ def main(hosts: Sequence[str]) -> int:
     columns, titles = [], []
     for on in hosts:
         host = registry.get(on)
-        lacks = {row["name"].removesuffix(" programs"): row["detail"] for row in host.features() if not row["ok"]}
+        lacks = {
+            row["name"].removesuffix(" programs").removesuffix(" maps"): row["detail"]
+            for row in host.features()
+            if not row["ok"]
+        }
         titles.append(host.info.release)
         columns.append([_result(case, on, lacks) for case in cases()])
     rows = [["program", "shows", *titles]]

@@ -56,7 +56,9 @@ def lacks() -> dict[str, str]:
     finally:
         if not IN_VM:
             host.close()
-    return {row["name"].removesuffix(" programs"): row["detail"] for row in checks if not row["ok"]}
+    return {
+        row["name"].removesuffix(" programs").removesuffix(" maps"): row["detail"] for row in checks if not row["ok"]
+    }
 
 
 def prefix() -> list[str]:

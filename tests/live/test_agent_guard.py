@@ -79,7 +79,7 @@ def test_per_cpu_maps_count_every_possible_cpu(agent_host: AgentHost) -> None:
 
 @pytest.mark.parametrize("kind", ["HASH", "LRU_HASH", "PERCPU_HASH", "LRU_PERCPU_HASH", "ARRAY", "PERCPU_ARRAY"])
 def test_the_computed_memory_is_the_kernels(agent_host: AgentHost, kind: str) -> None:
-    from ebpf_magic.agent.kinds import map_memory_bytes
+    from ebpf_magic.agent.map_kinds import memory_bytes as map_memory_bytes
 
     source = one_map(
         f"__uint(type, BPF_MAP_TYPE_{kind}); __uint(max_entries, 10000); __type(key, __u32); __type(value, __u64[3]);"

@@ -183,3 +183,9 @@ def test_without_libbpf(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NoHostError, match="libbpf cannot be used") as caught:
         local()
     assert "apt install libbpf1" in str(caught.value)
+
+
+def test_opening_a_map_by_id_says_what_it_takes(start_as_nobody: Callable[[int], AgentHost]) -> None:
+    host = start_as_nobody(BPF | PERFMON)
+    with pytest.raises(NotPermittedError, match="open map 1: not permitted: CAP_SYS_ADMIN missing"):
+        host.open_map(1)

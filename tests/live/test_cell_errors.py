@@ -141,15 +141,16 @@ def test_kinds_that_are_not_there_yet_say_so_by_name(shell: InteractiveShell, se
     assert section.split("/")[0] in str(error)
 
 
-def test_map_kind_that_is_not_there_yet_says_so_by_name(shell: InteractiveShell) -> None:
+def test_a_map_that_is_no_table_says_so_by_name(shell: InteractiveShell) -> None:
     cell = (
         'struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 4096); } rb SEC(".maps");\n'
         'SEC("syscall") int f(void *ctx) { bpf_ringbuf_query(&rb, 0); return 0; }\n'
     )
-    error = fails(shell, cell)
-    assert isinstance(error, UnsupportedError)
-    assert "ringbuf" in str(error)
-    assert "rb" in str(error)
+    assert shell.run_cell(f"%%ebpf listed --quiet\n{cell}", store_history=False).success
+    result = shell.run_cell('listed.maps["rb"].df()', store_history=False)
+    em.stop_all()
+    assert isinstance(result.error_in_exec, UnsupportedError)
+    assert str(result.error_in_exec).startswith("read map rb (ringbuf): it carries events, not entries; ")
 
 
 @pytest.mark.parametrize("cell", ["\n\n", "// nothing but a comment\n"])

@@ -128,7 +128,7 @@ def test_a_program_without_a_target_is_only_called() -> None:
     before = work(session)
     session.maps["jump"].update({2: "second"})
     after = work(session)
-    session.maps["jump"].delete([(2).to_bytes(4, "little")])
+    session.maps["jump"].delete([2])
     again = work(session)
     found = steps.df()["value"]
     assert [found[before], found[after], found[again]] == [23, 2300, 23]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebpf_magic.agent import cgroups, cpus, elf, kinds, maps, near, objects, trace_log
+from ebpf_magic.agent import cgroups, cpus, elf, kinds, map_kinds, maps, near, objects, trace_log
 from ebpf_magic.agent.attach import Context, functions, perf, user
 from ebpf_magic.agent.fault import Fault
 from ebpf_magic.agent.maps import MapInfo
@@ -261,7 +261,7 @@ def test_functions_of_a_real_library() -> None:
     ],
 )
 def test_map_memory(type_name: str, cpu_count: int, expected: int) -> None:
-    assert kinds.map_memory_bytes(type_name, 4, 12, 1000, cpu_count) == expected
+    assert map_kinds.memory_bytes(type_name, 4, 12, 1000, cpu_count) == expected
 
 
 def test_value_strides() -> None:

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ebpf_magic import opened
 from ebpf_magic.agent.wire import Channel
 from ebpf_magic.errors import AgentError, AgentTimeoutError, EbpfMagicError, VerifierError
 from ebpf_magic.hosts import replies
@@ -44,7 +45,7 @@ HELLO: dict[str, Any] = {
 }
 MAP = {
     "handle": "m1", "name": "counts", "type": "hash", "type_id": 1, "key_size": 4, "value_size": 8,
-    "max_entries": 10, "flags": 0, "id": 1, "memory_bytes": 100, "internal": False,
+    "max_entries": 10, "flags": 0, "id": 1, "memory_bytes": 100, "internal": False, "pin": "",
 }  # fmt: skip
 LOADED = {"programs": [], "maps": [MAP], "open_ns": 1, "load_ns": 1, "notes": []}
 SNAPSHOT = {"count": 1, "read": "batch", "began_ns": 1, "ended_ns": 2, "restarts": 0, "key_bytes": 4, "value_bytes": 8}
@@ -217,6 +218,43 @@ def test_what_is_done_meanwhile_fails_after_the_answer() -> None:
         done: list[int] = []
         assert agent.load(b"", session="s", name="n", meanwhile=lambda: done.append(1)).maps["counts"].name == "counts"
         assert done == [1]
+
+
+OPENED = {"map": MAP, "key_type": 0, "value_type": 0, "btf_problem": ""}
+
+
+@pytest.mark.parametrize(
+    ("answer", "payload"),
+    [
+        ({**OPENED, "map": {**MAP, "key_size": -1}}, b""),
+        ({**OPENED, "map": None}, b""),
+        ({**OPENED, "key_type": "u32"}, b""),
+        ({"map": MAP}, b""),
+    ],
+)
+def test_a_map_of_others_that_cannot_be_is_refused(answer: dict[str, Any], payload: bytes) -> None:
+    with host(frame(numbered(answer), payload)) as agent, pytest.raises(AgentError):
+        agent.open_map(1)
+
+
+@pytest.mark.parametrize("btf", [b"", b"nonsense", b"\x9f\xeb\x01\x00" + bytes(40)])
+def test_types_that_are_none_leave_bytes(btf: bytes) -> None:
+    answers = [
+        frame(numbered({**OPENED, "key_type": 7, "value_type": 9}), btf),
+        frame(numbered(SNAPSHOT, 3), b"k" * 12),
+    ]
+    with host(*answers) as agent:
+        found = opened.of_host(agent, 1, "")
+        assert found.df()["value"].to_dict() == {b"kkkk": b"kkkkkkkk"}
+
+
+@pytest.mark.parametrize("payload", [b"", b"v" * 7, b"v" * 9])
+def test_a_value_that_was_looked_up_has_its_size(payload: bytes) -> None:
+    answers = [frame(numbered({**OPENED, "map": {**MAP, "type": "inode_storage", "type_id": 28}}))]
+    with host(*answers, frame(numbered({"found": True}, 3), payload)) as agent:
+        found = opened.of_host(agent, 1, "")
+        with pytest.raises(AgentError):
+            found.lookup("/etc/passwd")
 
 
 def test_an_announced_payload_costs_nothing_before_it_comes() -> None:

@@ -43,6 +43,26 @@ def test_every_option_reaches_run() -> None:
     assert chosen["allow_change"] is True
 
 
+def test_every_option_of_load_reaches_load_object() -> None:
+    chosen = options.parse_line("load '/tmp/my prog.o' mine --on vm:6.1 --attach a=b --for 2s --max-cpu 50%")
+    assert options.load_options(chosen) == {
+        "path": "/tmp/my prog.o",
+        "name": "mine",
+        "on": "vm:6.1",
+        "attach": {"a": "b"},
+        "for_s": 2.0,
+        "set": {},
+        "keep_maps": False,
+        "allow_change": False,
+        "optional": [],
+        "max_cpu": 0.5,
+    }
+    assert options.load_options(options.parse_line("load prog.o"))["name"] is None
+    for line in ("load", "load a.o b c", "load a.o --clang x"):
+        with pytest.raises(UsageError):
+            options.parse_line(line)
+
+
 def test_no_attach_attaches_nothing() -> None:
     assert options.run_options(options.parse(options.cell_parser(), "x --no-attach"))["attach"] is False
 

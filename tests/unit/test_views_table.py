@@ -182,3 +182,11 @@ def test_numbers_are_ordered_as_numbers_whatever_their_width(by: str, first: str
     view = network_view()
     view._on_message({"sort": by, "ascending": False})
     assert view._state["rows"][0][0] == first
+
+
+def test_bytes_have_an_order_whatever_they_are() -> None:
+    keys = np.array([b"\xf4\x01", b"\x00\x00", b"\x7f\x00"], object)
+    view = TableView("m", top=2)
+    view.update(pd.DataFrame({"value": np.array([b"\xff"] * 3, object)}, index=pd.Index(keys, name="key")))
+    assert "f4 01" in view.text()
+    assert "2 of 3 rows" in view.text()
