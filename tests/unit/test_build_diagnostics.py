@@ -185,8 +185,8 @@ def test_no_log_is_too_strange(log: str) -> None:
 
 def test_every_macro_of_the_issue_is_described() -> None:
     wanted = (
-        "AS KEY_AS VALUE_AS HASH LRU_HASH ARRAY PERCPU_HASH PERCPU_ARRAY COUNT ADD HIST HIST_BY OBSERVE OBSERVE_BY START "
-        "ELAPSED_NS ROW PID TID COMM NOW_NS CPU"
+        "AS KEY_AS VALUE_AS HASH LRU_HASH ARRAY PERCPU_HASH PERCPU_ARRAY COUNT ADD HIST HIST_BY OBSERVE OBSERVE_BY "
+        "START ELAPSED_NS ROW PID TID COMM NOW_NS CPU"
     ).split()
     assert sorted(macros()) == sorted(wanted)
     lines = macros_help().splitlines()
