@@ -24,6 +24,7 @@ EbpfMagicError
 ├── UnsupportedError          a program or map kind that ebpf_magic does not offer yet
 ├── GuardError                the guard refused or stopped a program
 ├── StoppedError              the session has ended and what was asked for needs it running
+├── PcapError                 a capture file is damaged, or is none
 └── BtfError                  type information is damaged (in data/elf.py; also a ValueError)
 """
 
@@ -199,6 +200,10 @@ class UnsupportedError(EbpfMagicError):
 
 class GuardError(EbpfMagicError):
     """The guard refused a program, or stopped it."""
+
+
+class PcapError(EbpfMagicError):
+    """A capture file is damaged, or is none."""
 
 
 class StoppedError(EbpfMagicError):
