@@ -206,10 +206,24 @@ class Group:
         return [f"{member.host}: {word}" for member in self.members for word in member.lost()]
 
     def run(
-        self, program: str, ctx: bytes | None = None, data: bytes | None = None, repeat: int = 1
-    ) -> dict[str, RunResult]:
-        """Run a program once on each host with ``BPF_PROG_RUN``; host -> result. See `Session.run`."""
-        return {member.host: member.run(program, ctx, data, repeat) for member in self.members}
+        self,
+        program: str,
+        ctx: bytes | None = None,
+        data: bytes | pd.DataFrame | Sequence[bytes] | None = None,
+        repeat: int = 1,
+    ) -> dict[str, RunResult] | pd.DataFrame:
+        """Run a program on each host: once, host -> result; over many packets, a frame with a level ``host``.
+
+        See `Session.run`.
+        """
+        if data is None or isinstance(data, bytes):
+            return {member.host: member.run(program, ctx, data, repeat) for member in self.members}
+        packets = data
+
+        def of(member: Session) -> pd.DataFrame:
+            return member.run(program, data=packets, repeat=repeat)
+
+        return _joined(in_parallel({member.host: partial(of, member) for member in self.members}))
 
     def stop(self) -> None:
         """Take everything out of every kernel; what was seen stays readable."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from ebpf_magic import build
 from ebpf_magic.bpf_map import Map
@@ -19,12 +19,13 @@ from ebpf_magic.errors import (
     HostError,
     NoSuchNameError,
     StoppedError,
+    UsageError,
 )
 from ebpf_magic.iterator import Iterator
 from ebpf_magic.variables import Variables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import pandas as pd
 
@@ -291,41 +292,72 @@ class Session:
 
     # What it does
 
-    def run(self, program: str, ctx: bytes | None = None, data: bytes | None = None, repeat: int = 1) -> RunResult:
-        """Run a program once with ``BPF_PROG_RUN``, without waiting for its hook.
+    @overload
+    def run(self, program: str, ctx: bytes | None = None, data: bytes | None = None, repeat: int = 1) -> RunResult: ...
+
+    @overload
+    def run(
+        self, program: str, ctx: None = None, *, data: pd.DataFrame | Sequence[bytes], repeat: int = 1
+    ) -> pd.DataFrame: ...
+
+    def run(
+        self,
+        program: str,
+        ctx: bytes | None = None,
+        data: bytes | pd.DataFrame | Sequence[bytes] | None = None,
+        repeat: int = 1,
+    ) -> RunResult | pd.DataFrame:
+        """Run a program with ``BPF_PROG_RUN``, without waiting for its hook: once, or over many packets.
 
         Parameters
         ----------
         program : str
             Name of the program (its C function).
-        ctx, data : bytes, optional
-            Context and packet handed to it, where its kind takes them.
+        ctx : bytes, optional
+            Context handed to it, where its kind takes one.
+        data : bytes, pandas.DataFrame or sequence of bytes, optional
+            One packet; or many, of a frame those in its column ``data``, such as :func:`~ebpf_magic.read_pcap` gives.
         repeat : int
-            How many times; ``syscall`` programs run once.
+            How many times each; ``syscall`` programs run once.
 
         Returns
         -------
-        RunResult
+        RunResult or pandas.DataFrame
+            Of many packets a frame: the one given (its index and all columns), and beside it ``verdict`` (a
+            categorical: ``XDP_PASS``, ``TC_ACT_SHOT``; a number where the kernel has no name for it), ``out`` (bytes:
+            the packet as the program left it) and ``duration_ns`` (of one run, by the kernel's own clock).
 
         Raises
         ------
         NoSuchNameError
             No such program.
+        UsageError
+            A frame without a column ``data``, or packets that are not bytes.
         KernelError
-            This kind cannot be run so, or the kernel refused.
+            This kind cannot be run so, or the kernel refused a packet; the text says which.
+
+        Notes
+        -----
+        Thousands of packets are one round trip; nothing of them is sent anywhere.
         """
-        names = [known["name"] for known in self._programs]
-        if program not in names:
+        from ebpf_magic import packet_runs
+
+        known = {row["name"]: row["kind"] for row in self._programs}
+        if program not in known:
             raise NoSuchNameError(
                 f"program {program!r} of {self.name}",
                 "no such program",
-                f"Its programs: {', '.join(names) or 'none'}.",
-                near=get_close_matches(program, names),
+                f"Its programs: {', '.join(known) or 'none'}.",
+                near=get_close_matches(program, known),
             )
         if self.state != "running":
             raise StoppedError(f"run program {program} of {self.name}", "the session has ended")
-        raw = self.agent_host.run_program(self.token, program, ctx or b"", data or b"", repeat)
-        return RunResult(raw["retval"], raw["duration_ns"], raw["ctx_out"], raw["data_out"])
+        if data is None or isinstance(data, bytes):
+            raw = self.agent_host.run_program(self.token, program, ctx or b"", data or b"", repeat)
+            return RunResult(raw["retval"], raw["duration_ns"], raw["ctx_out"], raw["data_out"])
+        if ctx is not None:
+            raise UsageError(f"run program {program} of {self.name}", "packets and a ctx do not go together")
+        return packet_runs.run(self.agent_host, self.token, program, known[program], data, repeat)
 
     def stop(self) -> None:
         """Take everything out of the kernel. The maps' last contents, the statistics and the log stay readable."""

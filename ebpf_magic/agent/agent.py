@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ class Agent:
             sweep(tracing)
         names = (
             "hello btf load attach detach close status stats calibrate read update fill delete clear poke log run "
-            "features list cgroups iterate find format"
+            "packets features list cgroups iterate find format"
         )
         self.verbs: dict[str, Callable[[Request], Reply]] = {name: getattr(self, f"_{name}") for name in names.split()}
         self._maps = MapVerbs(self._map, lambda: next(self._handles), passes_fds)
@@ -285,6 +286,27 @@ class Agent:
         from . import finding
 
         return Reply({}, [finding.tracepoint_format(request.text("category"), request.text("name"))])
+
+    def _packets(self, request: Request) -> Reply:
+        from . import packets
+
+        session = self._session(request)
+        program = session.program(request.text("program"))
+        if session.state == "detached":
+            raise Fault("gone", f"run {program.label}", "the session's programs are out of the kernel")
+        split = 4 * request.integer("count")
+        lengths = array("I", bytes(request.payload[:split]))
+        found = packets.run(
+            self._library,
+            session.object.fd(program),
+            program,
+            lengths,
+            request.payload[split:],
+            request.integer("repeat", 1),
+            request.integer("first", 0),
+        )
+        fields = {"count": len(lengths), "data_bytes": len(found.data)}
+        return Reply(fields, [bytes(found.verdicts), bytes(found.durations_ns), bytes(found.lengths), found.data])
 
     def _features(self, request: Request) -> Reply:
         from . import features

@@ -50,7 +50,7 @@ def run(library: Library, fd: int, program: Program, ctx: bytes, data: bytes, re
             "unsupported",
             what,
             f"the kernel cannot run {program.kind} programs by themselves",
-            "syscall, raw_tp and tp_btf programs can be run so.",
+            "syscall, raw_tp and tp_btf programs can be run so, and over packets those of the network.",
             errno=error,
             program=program.name,
         )
@@ -59,7 +59,7 @@ def run(library: Library, fd: int, program: Program, ctx: bytes, data: bytes, re
         if error == errnos.EINVAL:
             fault.fields["hint"] = (
                 "syscall programs take no data and no repeat, and a ctx as large as what they read; "
-                "raw_tp and tp_btf programs take a ctx of 64-bit arguments."
+                "raw_tp and tp_btf programs take a ctx of 64-bit arguments; those of the network a packet."
             )
         raise fault
     # A syscall program's ctx comes back in the buffer it went in; it reports no duration.

@@ -34,6 +34,7 @@ DEADLINES_S = {
     "delete": 60.0,
     "clear": 60.0,
     "run": 60.0,
+    "packets": 60.0,
     "features": 60.0,
 }
 DEADLINE_S = 10.0
@@ -298,6 +299,35 @@ class AgentHost:
             return {**frame.header, **out}
 
         return self.call("run", request, [ctx, data], convert)
+
+    def run_packets(
+        self, session: str, program: str, lengths: Buffer, data: Buffer, repeat: int = 1, first: int = 0
+    ) -> list[memoryview]:
+        """Run a program over packets by BPF_PROG_RUN: verdicts, ns and lengths (32 bits each), and what came out.
+
+        Parameters
+        ----------
+        lengths : buffer
+            Of each packet, 32 bits.
+        data : buffer
+            All packets, one behind the other.
+        repeat : int
+            How many times each.
+        first : int
+            What an error calls the first of them.
+        """
+        sent = len(lengths) // 4
+        request = {"session": session, "program": program, "count": sent, "repeat": repeat, "first": first}
+
+        def convert(frame: Frame) -> list[memoryview]:
+            payload = frame.payload
+            replies.check_packets(sent, frame.header["count"], frame.header["data_bytes"], len(payload))
+            parts = [payload[at * sent : (at + 4) * sent] for at in (0, 4, 8)]
+            if sum(parts[2].cast("I")) != frame.header["data_bytes"]:
+                raise WireError("the lengths of its answer on packets do not add up")
+            return [*parts, payload[12 * sent :]]
+
+        return self.call("packets", request, [lengths, data], convert)
 
     def features(self) -> list[dict[str, Any]]:
         """Try what works on this kernel: ``name``, ``ok``, ``detail``, ``hint``."""

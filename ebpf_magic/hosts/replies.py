@@ -116,6 +116,7 @@ _SHAPES: dict[str, dict[str, Any]] = {
         "dropped": "count",
     },
     "run": {"retval": "count", "duration_ns": "count", "ctx_bytes": "count", "data_bytes": "count"},
+    "packets": {"count": "count", "data_bytes": "count"},
     "features": {"checks": [{"name": "text", "ok": "flag", "detail": "text", "hint": "text"}]},
     "list": {"programs": [_LISTED], "maps": [_LISTED]},
     "iterate": {"more": "flag"},
@@ -141,6 +142,12 @@ def check(verb: str, header: Mapping[str, Any], payload_bytes: int) -> None:
         parts = ("key_bytes", "value_bytes") if verb == "read" else ("ctx_bytes", "data_bytes")
         if sum(header[part] for part in parts) != payload_bytes:
             raise WireError(f"its answer to {verb!r} has a payload of {payload_bytes} bytes, which is not what it says")
+
+
+def check_packets(sent: int, count: int, data_bytes: int, payload_bytes: int) -> None:
+    """Check that an answer on packets is on as many as were sent and fills its payload; raises `WireError`."""
+    if count != sent or 12 * count + data_bytes != payload_bytes:
+        raise WireError(f"its answer on {count} of {sent} packets has a payload of {payload_bytes} bytes")
 
 
 def check_entries(count: int, key_bytes: int, value_bytes: int, key_size: int, value_bytes_each: int) -> None:

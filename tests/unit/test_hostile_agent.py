@@ -312,6 +312,7 @@ CALLS: dict[str, Callable[[AgentHost], object]] = {
     "calibrate": lambda agent: agent.calibrate(["xdp"]),
     "log": lambda agent: agent.log("s"),
     "run": lambda agent: agent.run_program("s", "p"),
+    "packets": lambda agent: agent.run_packets("s", "p", bytes(4), b""),
     "features": lambda agent: agent.features(),
     "list": lambda agent: agent.list_kernel(),
     "btf": lambda agent: agent.btf(),
