@@ -50,7 +50,7 @@ class CardFeed:
             "lost": session.lost(programs),
             "log_lines": [f"{line['comm']}-{line['pid']}: {line['text']}" for line in session.poll_log()[-_LOG_TAIL:]],
             "warnings": session.warnings,
-            "notes": [_swap(session.swap_ns)] if session.swap_ns else [],
+            "notes": [_swap(session.swap_ns, session.gap_ns)] if session.swap_ns else [],
             "cost": {
                 "program_share": sum(row["cpu_share"] for row in programs),
                 "hook_share": sum(row["hook_share"] or 0.0 for row in programs),
@@ -139,8 +139,10 @@ def _note(item: Map, entries: int | None) -> str:
     return "; ".join(words)
 
 
-def _swap(swap_ns: tuple[int, int]) -> str:
-    """Say how the new programs took over: both were attached for a moment, so nothing was missed between them."""
+def _swap(swap_ns: tuple[int, int], gap_ns: int | None) -> str:
+    """Say how the new programs took over: most were attached beside the old ones, so that nothing was missed."""
+    if gap_ns is not None:
+        return f"replaced the running session, which had to go first: neither was attached for {gap_ns / 1e6:.1f} ms"
     began_ms, ended_ms = (value / 1e6 for value in swap_ns)
     both = f"no gap, both were attached for {began_ms:.1f} ms"
     return f"replaced the running session: {both} (the old one was gone after {ended_ms:.0f} ms)"

@@ -283,18 +283,18 @@ class _Cell:
                 Stage("read" if foreign else "compiled", compiled - began, _compiled_detail(built)),
                 Stage("loaded", loaded.open_ns + loaded.load_ns, _loaded_detail(loaded)),
             ]
-            links, attached_ns = [], 0
+            links, attached_ns, gap_ns = [], 0, None
             if self.attach is not False:
                 # Before attaching: the calibration's own system calls are not to be in the data.
                 host.calibrate(sorted({program["kind"] for program in loaded.programs}))
-                reply = host.attach(token, targets)
-                links, attached_ns = reply["links"], time.monotonic_ns()
+                reply = host.attach(token, targets, _running_on(host, self.previous))
+                links, attached_ns, gap_ns = reply["links"], time.monotonic_ns(), reply["gap_ns"]
                 loaded.notes.extend(reply["notes"])
                 detail = ", ".join(map(target_text, links)) or "nothing to attach"
                 stages.append(Stage("attached", reply["attach_ns"], detail))
             # Not before: what this takes would be missing from the data.
             session = Session(self.name, host, token, built, loaded, links, attached_ns)
-            session.stages = stages
+            session.stages, session.gap_ns = stages, gap_ns
         except BaseException as error:
             if host.alive:
                 host.close_session(token)
@@ -452,6 +452,12 @@ def _loaded_detail(loaded: Loaded) -> str:
     return f"{verified:,} instructions verified, {jited:,} bytes JITed"
 
 
+def _running_on(host: AgentHost, previous: Session | Group | None) -> str:
+    """Name the session that is replaced, as its agent knows it; empty where none runs on that host."""
+    members = previous.members if previous else ()
+    return next((each.token for each in members if each.state == "running" and each.agent_host is host), "")
+
+
 def _reusable(previous: Session | Group | None, host: AgentHost, built: build.Built) -> dict[str, str]:
     """Find the running session's maps whose declaration is the same in the new object: name -> handle."""
     for session in previous.members if previous else ():
@@ -466,7 +472,10 @@ def _reusable(previous: Session | Group | None, host: AgentHost, built: build.Bu
 
 
 def _replace(previous: Session | Group | None, session: Session | Group) -> None:
-    """Register the new session, then let the one before go: in this order no event is missed between the two."""
+    """Register the new session, then let the one before go: in this order no event is missed between the two.
+
+    But for a place that takes one program only: there the agent has let it go already, see `Session.gap_ns`.
+    """
     attached = session.attached_ns
     with _lock:
         _sessions[session.name] = session

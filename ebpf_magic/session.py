@@ -126,6 +126,7 @@ class Session:
         self.message = ""
         self.warnings: list[str] = [*([built.warnings] if built.warnings else []), *loaded.notes]
         self.swap_ns: tuple[int, int] | None = None
+        self.gap_ns: int | None = None  # for how long neither this nor the session it replaced was attached
         self.agent_host = host
         self._built = built
         self._programs = loaded.programs
@@ -375,6 +376,7 @@ class Session:
 
     def watch(self, status: Mapping[str, Any]) -> None:
         """Follow the agent's word on this session: what the guard stopped, stops here too."""
+        self.warnings += [words for words in status.get("warnings", ()) if words not in self.warnings]
         if status.get("state") == "detached" and self._state == "running":
             self._end("stopped", str(status.get("message", "")))
 

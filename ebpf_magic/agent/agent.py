@@ -67,6 +67,7 @@ class Agent:
     def tick(self) -> None:
         """Hold the limits, and empty the logs before the kernel overwrites them."""
         for session in list(self._sessions.values()):
+            session.look_for_lost()
             ended = session.enforce()
             if ended:
                 session.detach(*ended)
@@ -155,12 +156,13 @@ class Agent:
         for name in targets.keys() - session.object.left_out:
             session.program(name)
         began = time.monotonic_ns()
-        made, notes = session.attach(targets)
+        replaced = self._sessions.get(request.text("replaces", ""))
+        made, notes, gap_ns = session.attach_over(targets, replaced)
         took = time.monotonic_ns() - began
         rows = [
             {"program": link.program, "target": link.target, "kind": link.kind, "detail": link.detail} for link in made
         ]
-        return Reply({"links": rows, "attach_ns": took, "notes": notes})
+        return Reply({"links": rows, "attach_ns": took, "notes": notes, "gap_ns": gap_ns})
 
     def _detach(self, request: Request) -> Reply:
         began = time.monotonic_ns()
@@ -177,7 +179,12 @@ class Agent:
 
     def _status(self, request: Request) -> Reply:
         rows = {
-            token: {"state": session.state, "reason": session.reason, "message": session.message}
+            token: {
+                "state": session.state,
+                "reason": session.reason,
+                "message": session.message,
+                "warnings": session.warnings,
+            }
             for token, session in self._sessions.items()
         }
         return Reply({"sessions": rows})

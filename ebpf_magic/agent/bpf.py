@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes as C
 import os
 import platform
+from collections.abc import Sequence
 from typing import Any
 
+MAP_CREATE = 0
 MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, MAP_DELETE_ELEM, MAP_GET_NEXT_KEY = 1, 2, 3, 4
 PROG_LOAD, OBJ_PIN, OBJ_GET, BTF_LOAD, BTF_GET_FD_BY_ID = 5, 6, 7, 18, 19
-MAP_CREATE = 0
+PROG_ATTACH, PROG_DETACH = 8, 9
 PROG_GET_NEXT_ID, MAP_GET_NEXT_ID, PROG_GET_FD_BY_ID, MAP_GET_FD_BY_ID, OBJ_GET_INFO_BY_FD = 11, 12, 13, 14, 15
 MAP_LOOKUP_AND_DELETE_ELEM = 21
 MAP_LOOKUP_BATCH, MAP_LOOKUP_AND_DELETE_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 25, 26, 27
@@ -123,6 +125,42 @@ class _KprobeLinkInfo(C.Structure):
         ("offset", C.c_uint32),
         ("addr", C.c_uint64),
         ("missed", C.c_uint64),
+    ]
+
+
+class _LinkInfo(C.Structure):
+    """The kernel's struct bpf_link_info, as far as all links to a cgroup, namespace or interface are alike."""
+
+    _fields_ = [
+        ("type", C.c_uint32),
+        ("id", C.c_uint32),
+        ("prog_id", C.c_uint32),
+        ("gap", C.c_uint32),
+        ("target", C.c_uint32),  # ifindex, inode number of the namespace, or the lower half of the cgroup's id
+        ("rest", C.c_uint32 * 11),
+    ]
+
+
+class _LinkAttr(C.Structure):
+    _fields_ = [
+        ("prog_fd", C.c_uint32),
+        ("target", C.c_uint32),
+        ("attach_type", C.c_uint32),
+        ("flags", C.c_uint32),
+        ("more", C.c_uint32 * 8),
+    ]
+
+
+class _AttachAttr(C.Structure):
+    _fields_ = [("target_fd", C.c_uint32), ("prog_fd", C.c_uint32), ("attach_type", C.c_uint32), ("flags", C.c_uint32)]
+
+
+class _CreateAttr(C.Structure):
+    _fields_ = [
+        ("map_type", C.c_uint32),
+        ("key_size", C.c_uint32),
+        ("value_size", C.c_uint32),
+        ("max_entries", C.c_uint32),
     ]
 
 
@@ -255,6 +293,39 @@ def kprobe_multi_missed(link_fd: int) -> int | None:
     if call(OBJ_GET_INFO_BY_FD, attr) < 0 or attr.info_len < C.sizeof(info):
         return None
     return int(info.missed)
+
+
+def link_create(prog_fd: int, target: int, attach_type: int, flags: int = 0, more: Sequence[int] = ()) -> int:
+    """Descriptor of a new link to an interface (by index), cgroup, namespace or map (by descriptor); raises OSError.
+
+    `more` are the 32-bit fields that only some attach types have. The descriptor is close-on-exec.
+    """
+    attr = _LinkAttr(prog_fd, target, attach_type, flags)
+    for index, value in enumerate(more):
+        attr.more[index] = value & 0xFFFFFFFF
+    return check(LINK_CREATE, attr, "create a link")
+
+
+def link_target(fd: int) -> int:
+    """Interface, namespace or cgroup that a link is attached to, as a number; 0 once that is gone."""
+    info = _LinkInfo()
+    check(OBJ_GET_INFO_BY_FD, _InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read link info")
+    return int(info.target)
+
+
+def prog_attach(prog_fd: int, target_fd: int, attach_type: int) -> None:
+    """Attach without a link: until `prog_detach`, or until the target is gone; raises OSError."""
+    check(PROG_ATTACH, _AttachAttr(target_fd, prog_fd, attach_type), "attach a program")
+
+
+def prog_detach(prog_fd: int, target_fd: int, attach_type: int) -> None:
+    """Undo `prog_attach`; raises OSError."""
+    check(PROG_DETACH, _AttachAttr(target_fd, prog_fd, attach_type), "detach a program")
+
+
+def map_create(map_type: int, key_size: int, value_size: int, max_entries: int) -> int:
+    """Descriptor of a new map without a name; raises OSError."""
+    return check(MAP_CREATE, _CreateAttr(map_type, key_size, value_size, max_entries), "create a map")
 
 
 def map_info(fd: int) -> MapInfoRaw:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 
 
@@ -26,7 +27,7 @@ def _cgroup2(mountinfo: Iterable[str]) -> str | None:
         before, _, after = line.partition(" - ")
         if after.startswith("cgroup2 "):
             # Space, tab, newline and backslash stand as octal.
-            return before.split()[4].encode().decode("unicode_escape")
+            return re.sub(r"\\(\d{3})", lambda match: chr(int(match[1], 8)), before.split()[4])
     return None
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from . import bpf, kinds, map_probes, privileges, probes, tracefs
+from . import bpf, kinds, map_probes, network_probes, privileges, probes, tracefs
 from .libbpf import Library
 
 _PROGRAMS = {
@@ -33,13 +33,22 @@ _PROGRAMS = {
     "freplace": "it needs a kernel with BTF, Linux 5.6",
     "iter": "it needs a kernel with BTF, Linux 5.8",
     "xdp": "it needs CONFIG_NET, and CAP_NET_ADMIN",
-    "tc": "it needs CONFIG_NET_CLS_BPF, and CAP_NET_ADMIN",
-    "cgroup": "it needs CONFIG_CGROUP_BPF, and CAP_NET_ADMIN",
+    "tc": "it needs CONFIG_NET_CLS_BPF and CONFIG_NET_SCH_INGRESS, and CAP_NET_ADMIN",
+    "netfilter": "it needs CONFIG_NETFILTER_BPF_LINK, Linux 6.4",
+    "sk_lookup": "it needs CONFIG_NET, and CAP_NET_ADMIN",
+    "flow_dissector": "it needs CONFIG_NET, and CAP_NET_ADMIN",
+    "socket": "it needs CONFIG_PACKET, and CAP_NET_RAW",
+    "sk_skb": "it needs CONFIG_BPF_STREAM_PARSER, and CAP_NET_ADMIN",
+    "sk_msg": "it needs CONFIG_BPF_STREAM_PARSER, and CAP_NET_ADMIN",
+    "sk_reuseport": "it needs CONFIG_INET, and CAP_NET_ADMIN",
+    **dict.fromkeys(
+        (kind for kind in network_probes.TYPES if kind.startswith("cgroup_") or kind == "sock_ops"),
+        "it needs CONFIG_CGROUP_BPF, a cgroup2 mount that can be written, and CAP_NET_ADMIN",
+    ),
+    "lsm_cgroup": "it needs what lsm and cgroup_skb need, Linux 6.0",
+    "struct_ops": "it needs a kernel with BTF and CONFIG_BPF_JIT",
 }
-_NEEDS = {
-    **{name: kind.needs for name, kind in kinds.KINDS.items()},
-    **dict.fromkeys(("xdp", "tc", "cgroup"), ("BPF", "NET_ADMIN")),
-}
+_NEEDS = {name: kind.needs for name, kind in kinds.KINDS.items()}
 _MOUNT_HINTS = {
     "tracefs": "sudo mount -t tracefs tracefs /sys/kernel/tracing",
     "bpf": "sudo mount -t bpf bpf /sys/fs/bpf",

@@ -137,6 +137,25 @@ class ProgLoadOpts(C.Structure):
     ]
 
 
+class TcHook(C.Structure):
+    """struct bpf_tc_hook."""
+
+    _fields_ = [("sz", C.c_size_t), ("ifindex", C.c_int), ("attach_point", C.c_int), ("parent", C.c_uint32)]
+
+
+class TcOpts(C.Structure):
+    """struct bpf_tc_opts."""
+
+    _fields_ = [
+        ("sz", C.c_size_t),
+        ("prog_fd", C.c_int),
+        ("flags", C.c_uint32),
+        ("prog_id", C.c_uint32),
+        ("handle", C.c_uint32),
+        ("priority", C.c_uint32),
+    ]
+
+
 _PRINT = C.CFUNCTYPE(C.c_int, C.c_int, C.c_void_p, C.c_void_p)
 _S, _I, _U32, _U64, _SZ = C.c_char_p, C.c_int, C.c_uint32, C.c_uint64, C.c_size_t
 # name: (result, arguments)
@@ -182,6 +201,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_map__value_size": (_U32, (P,)),
     "bpf_map__max_entries": (_U32, (P,)),
     "bpf_map__map_flags": (_U32, (P,)),
+    "bpf_map__set_map_flags": (_I, (P, _U32)),
+    "bpf_map__attach_struct_ops": (P, (P,)),
     "bpf_map__is_internal": (C.c_bool, (P,)),
     "bpf_map__pin_path": (_S, (P,)),
     "bpf_map__initial_value": (P, (P, C.POINTER(_SZ))),
@@ -196,6 +217,12 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_raw_tracepoint_open": (_I, (_S, _I)),
     "bpf_link_create": (_I, (_I, _I, _I, P)),
     "bpf_prog_test_run_opts": (_I, (_I, P)),
+    "btf__load_vmlinux_btf": (P, ()),
+    "btf__find_by_name_kind": (_I, (P, _S, _U32)),
+    "bpf_tc_hook_create": (_I, (P,)),
+    "bpf_tc_hook_destroy": (_I, (P,)),
+    "bpf_tc_attach": (_I, (P, P)),
+    "bpf_tc_detach": (_I, (P, P)),
 }
 
 

@@ -52,6 +52,11 @@ def raw_tracepoint_names() -> set[str]:
     return {name.decode() for name in re.findall(rb"(?<=\0)btf_trace_(\w+)(?=\0)", _read(BTF))}
 
 
+def btf() -> bytes:
+    """Give the kernel's BTF; empty without one."""
+    return _read(BTF)
+
+
 def kernel_functions() -> set[str]:
     """Functions of the kernel that can be probed; without tracefs, all that this process may see."""
     names = _first_words(f"{tracefs.tracing()}/available_filter_functions") or _text_symbols()

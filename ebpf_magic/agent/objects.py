@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from . import arena, bpf, elf, guard, initial, kinds, libbpf, map_kinds, maps, near, pins
-from .attach import functions, replacing, usdt
+from .attach import functions, replacing, struct_ops, usdt
 from .fault import Fault, from_errno
 from .libbpf import Library
 from .privileges import missing
@@ -105,6 +105,7 @@ class LoadedObject:
         pointer: int,
         programs: list[Program],
         maps: list[LoadedMap],
+        tables: Mapping[str, int],
         open_ns: int,
         load_ns: int,
         prints: bool,
@@ -114,6 +115,7 @@ class LoadedObject:
         self.library = library
         self.programs = programs
         self.maps = maps
+        self.tables = tables  # struct_ops maps: name -> libbpf's pointer, good until `close`
         self.open_ns = open_ns
         self.load_ns = load_ns
         self.prints = prints
@@ -162,6 +164,7 @@ def load(
 
     A program that is optional and cannot be loaded is left out, unless that leaves none.
     """
+    data = struct_ops.as_one_section(data)
     left_out: dict[str, Fault] = {}
     while True:
         try:
@@ -206,6 +209,8 @@ def _load(
                 initial.set_values(library, specs, wishes.initial)
                 arena.place(library, specs)
                 notes = pins.place(library, specs)
+                tables = {spec.name: spec.pointer for spec in specs if spec.type_name == "struct_ops"}
+                struct_ops.prefer_links(library, list(tables.values()))
                 checked = time.monotonic_ns()
                 error = -library.bpf_object__load(pointer)
                 loaded = time.monotonic_ns()
@@ -216,6 +221,7 @@ def _load(
                         pointer,
                         programs,
                         loaded_maps,
+                        tables,
                         opened - began,
                         loaded - checked,
                         prints,
@@ -310,9 +316,10 @@ def _programs(library: Library, pointer: int) -> list[Program]:
 
 def _give_type(library: Library, pointer: int, section: str) -> int:
     """Type of a program whose section only newer versions of libbpf know; 0 when nobody does."""
-    if section.partition("/")[0] not in kinds.TYPED:
+    known = kinds.TYPED.get(section) or kinds.TYPED.get(section.partition("/")[0])
+    if known is None:
         return 0
-    number, attach_type, flags = kinds.TYPED[section.partition("/")[0]]
+    number, attach_type, flags = known
     library.bpf_program__set_type(pointer, number)
     library.bpf_program__set_expected_attach_type(pointer, attach_type)
     library.bpf_program__set_flags(pointer, library.bpf_program__flags(pointer) | flags)
@@ -399,6 +406,7 @@ def _load_fault(error: int, programs: list[Program], lines: list[str], log: str,
     if unresolved:
         return unresolved
     refused = functions.not_attachable(program, log) if program else None
+    refused = refused or struct_ops.unused(programs, program, error, lines)
     if program and program.kind == "freplace":
         refused = replacing.why_refused(program, program.target(targets.get(program.name)), log)
     if refused:

@@ -12,7 +12,8 @@ NEEDED = {
     "DAC_READ_SEARCH": (2, "reading tracefs, which attaching tracepoints needs"),
     "SYS_ADMIN": (21, "uprobes, run statistics (and with them --max-cpu), the list of all programs, mounting tracefs"),
     "SYSLOG": (34, "kernel symbol addresses"),
-    "NET_ADMIN": (12, "XDP and tc programs"),
+    "NET_ADMIN": (12, "programs of the network and of cgroups"),
+    "NET_RAW": (13, "socket filters"),
 }
 WAY_OUT = 'Start Jupyter as root, allow `sudo -n` for on="sudo", or run it in a VM.'
 

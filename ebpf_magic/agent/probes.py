@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from . import bpf, kinds, replaceable
+from . import bpf, kinds, network_probes, replaceable
 from .attach import functions, perf
 from .libbpf import Library
 from .programs import load_empty
@@ -18,13 +18,8 @@ SLEEPABLE = 1 << 4
 FUNCTION = b"security_task_getpgid"
 _HOOK = b"task_getpgid"
 _SAMPLE_NS = 20_000
-# Kinds that are only loaded: attaching would touch a network device or a cgroup.
-LOADED_ONLY = {
-    "xdp": (kinds.XDP, 0, 0),
-    "tc": (kinds.SCHED_CLS, 0, 0),
-    "cgroup": (kinds.CGROUP_SKB, 0, 0),
-    "syscall": (kinds.SYSCALL, 0, SLEEPABLE),
-}
+# Kinds that are only loaded.
+LOADED_ONLY = frozenset({"syscall", "struct_ops"})
 # Kind: expected attach type, and the name whose BTF id the program is bound to.
 _TRACING = {
     "tp_btf": (kinds.TRACE_RAW_TP, b"sys_enter"),
@@ -51,9 +46,10 @@ _SYSCALL_PREFIX = {"x86_64": "__x64_", "aarch64": "__arm64_"}
 
 def load(library: Library, kind: str) -> int:
     """Descriptor of an empty program for that kind; raises OSError."""
-    if kind in LOADED_ONLY:
-        number, attach_type, flags = LOADED_ONLY[kind]
-        return load_empty(library, number, attach_type, flags=flags)
+    if kind in network_probes.TYPES:
+        return network_probes.load(library, kind)
+    if kind == "syscall":
+        return load_empty(library, kinds.SYSCALL, flags=SLEEPABLE)
     if kind in _TYPES:
         return load_empty(library, _TYPES[kind])
     if kind in _MULTI:
@@ -72,6 +68,10 @@ def attached(library: Library, kind: str, program_fd: int) -> Iterator[None]:
     """Attach it while the block runs; raises OSError."""
     if kind in LOADED_ONLY:
         yield
+        return
+    if kind in network_probes.TYPES:
+        with network_probes.attached(library, kind, program_fd):
+            yield
         return
     fd = _attach(library, kind, program_fd)
     try:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import collections
+import errno
 import os
 import time
 from collections.abc import Collection, Iterable
 from typing import Any
 
 from . import attach, bpf, kinds, near, tail_calls
-from .attach import Link
+from .attach import Link, struct_ops
 from .fault import Fault
 from .objects import LoadedMap, LoadedObject, Program, notes_on
 from .readings import Piece, Readings
 from .trace_log import TraceLog
 
 _WINDOW_NS = 1_000_000_000
+_TAKEN = frozenset({errno.EBUSY, errno.EEXIST, errno.E2BIG})  # what says that a place takes no further program
 
 
 class Session:
@@ -28,6 +30,7 @@ class Session:
         self.state = "loaded"
         self.reason: str | None = None
         self.message = ""
+        self.warnings: list[str] = []
         self.maps: dict[str, LoadedMap] = {}
         self.log: TraceLog | None = None
         self.object = loaded
@@ -59,12 +62,15 @@ class Session:
                     if program.name not in self._optional:
                         raise
                     refused[program.name] = fault
+            for name, pointer in self.object.tables.items():
+                made.append(struct_ops.attach(self.object.library, name, pointer))
             if refused and not made:
                 raise next(iter(refused.values()))
         except BaseException:
             attach.destroy(made)
             raise
         self._links = made
+        self.warnings += [note for link in made for handle in link.handles if (note := getattr(handle, "note", ""))]
         self.state = "attached"
         now = time.monotonic_ns()
         self._usage.append((now, self._run_time_ns()))
@@ -77,6 +83,30 @@ class Session:
         if any(item.info.type_name == "prog_array" for item in self.maps.values()):
             return tail_calls.without_targets_of_calls(programs, targets)
         return programs
+
+    def attach_over(self, targets: dict[str, str], before: Session | None) -> tuple[list[Link], list[str], int | None]:
+        """Attach in the place of another session, which is let go of first only where one alone can be attached.
+
+        Gives what `attach` does, and for how many ns neither was attached; None when it was not let go of.
+        """
+        try:
+            return (*self.attach(targets), None)
+        except Fault as fault:
+            if before is None or fault.fields["errno"] not in _TAKEN or not before.holds(fault.fields["target"]):
+                raise
+        began = time.monotonic_ns()
+        before.detach("stop", "replaced")
+        made, notes = self.attach(targets)
+        return made, notes, time.monotonic_ns() - began
+
+    def holds(self, target: str | None) -> bool:
+        """Whether one of its programs is attached there."""
+        return any(target in (link.target, link.target.partition(":")[2]) for link in self._links)
+
+    def look_for_lost(self) -> None:
+        """Notice what links are attached to that has gone: an interface, a cgroup. The other programs run on."""
+        if self.state == "attached":
+            self.warnings += [words for words in attach.lost(self._links) if words not in self.warnings]
 
     def take_links(self) -> list[Link]:
         """Hand out the links for detaching, once."""

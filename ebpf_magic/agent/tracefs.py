@@ -5,7 +5,12 @@ from __future__ import annotations
 import ctypes as C
 import os
 
-MOUNTS = {"tracefs": "/sys/kernel/tracing", "bpf": "/sys/fs/bpf", "securityfs": "/sys/kernel/security"}
+MOUNTS = {
+    "tracefs": "/sys/kernel/tracing",
+    "bpf": "/sys/fs/bpf",
+    "securityfs": "/sys/kernel/security",
+    "cgroup2": "/sys/fs/cgroup",
+}
 _DEBUGFS_TRACING = "/sys/kernel/debug/tracing"
 _CLONE_NEWNS = 0x00020000
 _MS_REC, _MS_SLAVE = 0x4000, 1 << 19

@@ -234,7 +234,7 @@ class AgentHost:
         }
         return self.call("load", request, [obj], self._loaded, meanwhile)
 
-    def attach(self, session: str, targets: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def attach(self, session: str, targets: Mapping[str, str] | None = None, replaces: str = "") -> dict[str, Any]:
         """Attach all programs of a session; all or nothing, but for those that are optional.
 
         Parameters
@@ -243,13 +243,16 @@ class AgentHost:
             A loaded session.
         targets : mapping, optional
             Program -> target, where the section does not name one.
+        replaces : str, optional
+            A session whose place it takes: where a target takes one program only, that one is detached first.
 
         Returns
         -------
         dict
-            ``links``: list of ``program``, ``target``, ``kind``, ``detail``; ``attach_ns``; ``notes``: what was not.
+            ``links``: list of ``program``, ``target``, ``kind``, ``detail``; ``attach_ns``; ``notes``: what was not;
+            ``gap_ns``, for how long neither was attached when the other one had to go first, else None.
         """
-        return self._ask("attach", session=session, targets=dict(targets or {}))
+        return self._ask("attach", session=session, targets=dict(targets or {}), replaces=replaces)
 
     def detach(self, session: str) -> dict[str, Any]:
         """Take a session's links and programs out of the kernel; its maps stay readable."""
@@ -260,7 +263,7 @@ class AgentHost:
         self._ask("close", session=session)
 
     def status(self) -> dict[str, Any]:
-        """State of every session: ``{"sessions": {name: {"state", "reason", "message"}}}``."""
+        """State of every session: ``{"sessions": {name: {"state", "reason", "message", "warnings"}}}``."""
         return self._ask("status")
 
     def stats(self, session: str) -> dict[str, Any]:

@@ -94,8 +94,9 @@ _SHAPES: dict[str, dict[str, Any]] = {
         "links": [{"program": "text", "target": "text", "kind": "text", "detail": "text"}],
         "attach_ns": "count",
         "notes": ["text"],
+        "gap_ns": "count?",
     },
-    "status": {"sessions": {"*": {"state": "text", "reason": "text?", "message": "text"}}},
+    "status": {"sessions": {"*": {"state": "text", "reason": "text?", "message": "text", "warnings": ["text"]}}},
     "stats": {"time_ns": "count", "programs": [_COUNTERS]},
     "calibrate": {"hook_ns": {"*": "number?"}},
     "read": {

@@ -24,8 +24,7 @@ def test_kinds_that_change_behaviour_need_allow_change(agent_host: AgentHost, se
     assert "can change what the machine does" in str(caught.value)
     assert "--allow-change" in str(caught.value)
     assert caught.value.program == "probe"
-    with pytest.raises(UnsupportedError):  # permitted, and then honest about not being there yet
-        agent_host.load(empty(section), session="s", name="test", allow_change=True)
+    agent_host.load(empty(section), session="s", name="test", allow_change=True)
 
 
 WRITES = (

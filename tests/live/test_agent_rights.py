@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import rights
-from objects import counting, empty, eventually
+from objects import compile_object, counting, empty, eventually
 
 from ebpf_magic.errors import AgentTimeoutError, NoHostError, NotPermittedError
 from ebpf_magic.hosts import local as local_module
@@ -57,7 +57,7 @@ def start_as_nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int],
         host.close()
 
 
-BPF, PERFMON, DAC_READ_SEARCH, SYS_ADMIN = 1 << 39, 1 << 38, 1 << 2, 1 << 21
+BPF, PERFMON, DAC_READ_SEARCH, SYS_ADMIN, NET_ADMIN = 1 << 39, 1 << 38, 1 << 2, 1 << 21, 1 << 12
 
 
 def test_without_any_right(start_as_nobody: Callable[[int], AgentHost]) -> None:
@@ -92,6 +92,22 @@ def test_with_bpf_and_perfmon_alone(start_as_nobody: Callable[[int], AgentHost])
     host.load(counting("uprobe/libc.so.6:getppid"), session="u", name="test")
     with pytest.raises(NotPermittedError, match="CAP_SYS_ADMIN missing"):
         host.attach("u")
+
+
+def test_what_the_network_needs(start_as_nobody: Callable[[int], AgentHost]) -> None:
+    host = start_as_nobody(BPF | PERFMON)
+    with pytest.raises(NotPermittedError, match="CAP_NET_ADMIN missing"):
+        host.load(empty("xdp"), session="x", name="test", allow_change=True)
+    host.load(empty("socket"), session="s", name="test")
+    with pytest.raises(NotPermittedError, match="attach socket lo: not permitted: CAP_NET_RAW missing"):
+        host.attach("s", {"probe": "socket:lo"})
+    checks = {check["name"]: check for check in host.features()}
+    assert "CAP_NET_ADMIN missing" in checks["tc programs"]["detail"]
+    host = start_as_nobody(BPF | PERFMON | NET_ADMIN)
+    host.load(
+        compile_object('SEC("tc") int probe(void *ctx) { return -1; }'), session="t", name="test", allow_change=True
+    )
+    assert host.attach("t", {"probe": "tc:lo:ingress"})["links"][0]["target"] == "tc:lo:ingress"
 
 
 def needs_sudo() -> None:

@@ -149,7 +149,7 @@ def test_features_are_tried_and_come_with_a_way_out(agent_host: AgentHost) -> No
     checks = {check["name"]: check for check in agent_host.features()}
     for kind in ("tracepoint", "raw_tp", "tp_btf", "uprobe", "uretprobe", "perf_event", "syscall"):
         assert checks[f"{kind} programs"]["ok"], checks[f"{kind} programs"]
-    for kind in ("kprobe", "fentry", "lsm", "iter", "xdp", "tc", "cgroup"):
+    for kind in ("kprobe", "fentry", "lsm", "iter", "xdp", "tc", "cgroup_skb", "struct_ops"):
         assert f"{kind} programs" in checks
     for name in ("libbpf", "BTF", "tracefs", "bpffs", "lockdown", "JIT", "BPF statistics", "CAP_BPF", "CAP_SYS_ADMIN"):
         assert name in checks

@@ -103,7 +103,7 @@ def test_kept_maps_go_on_from_each_hosts_own() -> None:
 def test_where_it_fails_on_one_it_stays_on_none(monkeypatch: pytest.MonkeyPatch) -> None:
     real = registry.get("two").attach
 
-    def refuse(session: str, targets: object) -> object:
+    def refuse(session: str, targets: object, replaces: str = "") -> object:
         raise AttachError("attach it", "no such thing")
 
     monkeypatch.setattr(registry.get("two"), "attach", refuse)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import struct
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ebpf_magic.agent import cgroups, cpus, elf, kinds, map_kinds, maps, near, objects, trace_log
-from ebpf_magic.agent.attach import Context, functions, perf, user
+from ebpf_magic.agent.attach import Context, functions, perf, struct_ops, user
 from ebpf_magic.agent.fault import Fault
 from ebpf_magic.agent.maps import MapInfo
 
@@ -290,10 +291,38 @@ def test_kinds_by_section() -> None:
     assert kinds.attach_kind(kinds.TRACING, kinds.MODIFY_RETURN, "fmod_ret/x") == "fmod_ret"
     assert kinds.attach_kind(kinds.TRACING, kinds.TRACE_ITER, "iter.s/x") == "iter"
     assert kinds.attach_kind(kinds.LSM, kinds.LSM_MAC, "lsm.s/x") == "lsm"
-    assert kinds.attach_kind(kinds.LSM, 43, "lsm_cgroup/x") is None
+    assert kinds.attach_kind(kinds.LSM, kinds.LSM_CGROUP, "lsm_cgroup/x") == "lsm_cgroup"
+    assert kinds.attach_kind(kinds.LSM, 0, "lsm/x") is None
     assert kinds.changes_behaviour(kinds.TRACING, kinds.MODIFY_RETURN)
     assert not kinds.changes_behaviour(kinds.TRACING, kinds.TRACE_RAW_TP)
-    assert all(not kinds.changes_behaviour(number, 0) for number in kinds._BY_TYPE)
+    assert kinds.attach_kind(kinds.XDP, 0, "xdp") == "xdp"
+    assert kinds.attach_kind(kinds.XDP, kinds.XDP_CPUMAP, "xdp/cpumap") == "xdp_cpumap"
+    assert kinds.attach_kind(*kinds.TYPED["tcx/egress"][:2], "tcx/egress") == "tc"
+    assert kinds.attach_kind(*kinds.TYPED["netfilter"][:2], "netfilter") == "netfilter"
+    network = {number for number, kind in kinds._BY_TYPE.items() if kinds.KINDS[kind].prefix or kind == "struct_ops"}
+    assert len(network) == 16
+    # A socket filter only takes away what its own socket would get.
+    assert {number for number in network if not kinds.changes_behaviour(number, 0)} == {kinds.SOCKET_FILTER}
+
+
+@pytest.mark.parametrize("kind", [kind for kind, row in kinds.KINDS.items() if row.attacher])
+def test_every_attacher_is_there(kind: str) -> None:
+    home, _, name = kinds.KINDS[kind].attacher.partition(".")
+    assert callable(getattr(importlib.import_module(f"ebpf_magic.agent.attach.{home}"), name))
+
+
+@pytest.mark.parametrize("kind", [kind for kind, row in kinds.KINDS.items() if row.prefix and row.example])
+def test_every_example_has_the_prefix_of_its_kind(kind: str) -> None:
+    assert kinds.KINDS[kind].example.startswith(f"{kinds.KINDS[kind].prefix}:")
+
+
+def test_both_sections_of_struct_ops_get_one_name() -> None:
+    found = bytes(struct_ops.as_one_section(memoryview(b"\0.rel.struct_ops.link\0.text\0")))
+    assert found == b"\0.rel.struct_ops\0\0\0\0\0\0.text\0"
+    plain = memoryview(b"\0.struct_ops\0")
+    assert struct_ops.as_one_section(plain) is plain
+    with pytest.raises(Fault):
+        struct_ops.as_one_section(memoryview(b"\0.struct_ops\0.rel.struct_ops.link\0"))
 
 
 def test_cgroups_by_the_inodes_of_their_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,7 +143,7 @@ def test_an_honest_agent_is_believed() -> None:
         frame({"id": 2.0, "sessions": {}}),
         frame({"id": "2", "sessions": {}}),
         frame(numbered({"sessions": []})),
-        frame(numbered({"sessions": {"s": {"state": 3, "reason": "", "message": ""}}})),
+        frame(numbered({"sessions": {"s": {"state": 3, "reason": "", "message": "", "warnings": []}}})),
         frame(numbered({"sessions": {}, "fds": 3})),
         frame(numbered({"error": "no object"})),
     ],

@@ -109,7 +109,7 @@ def _holds_what_a_guest_needs(kernel: kernels.Kernel) -> None:
         path, _, needs = line.partition(":")
         listed[Path(path).name.split(".")[0]] = [path, *needs.split()]
     builtin = {Path(line).stem for line in (kernel.modules / "modules.builtin").read_text().splitlines()}
-    for name in ("9p", "9pnet_virtio", "virtio_console", "virtio_blk", "ext4", "veth"):
+    for name in ("9p", "9pnet_virtio", "virtio_console", "virtio_blk", "ext4", "veth", "sch_ingress", "cls_bpf"):
         assert name in builtin or name in listed, name
     for path in {path for paths in listed.values() for path in paths}:
         assert kernels.read_module(kernel.modules / path)[:4] == b"\x7fELF"

@@ -13,7 +13,7 @@ from .handles import Context, Handle, KernelLink, Link, LinkFd, close_all
 if TYPE_CHECKING:
     from ..objects import Program
 
-__all__ = ["Context", "Handle", "KernelLink", "Link", "attach", "destroy", "missed"]
+__all__ = ["Context", "Handle", "KernelLink", "Link", "attach", "destroy", "lost", "missed"]
 
 _MISSED = {
     **dict.fromkeys(("kprobe", "kretprobe", "ksyscall", "kretsyscall"), bpf.kprobe_missed),
@@ -25,12 +25,12 @@ Attacher = Callable[[Context, "Program", str], "list[Handle]"]
 def attach(context: Context, program: Program, target: str | None) -> Link:
     """Attach one program to the target given, else to the one its section names; raises `Fault`."""
     kind = kinds.KINDS[program.kind]
-    target = program.target(target)
+    target = _without_prefix(program, kind, target or "") if kind.prefix else program.target(target)
     if not target and kind.example:
         raise Fault(
             "attach",
             f"attach {program.label}",
-            "its section names no target",
+            "it needs a target" if kind.prefix else "its section names no target",
             f"Name one: --attach {program.name}={kind.example}.",
             program=program.name,
         )
@@ -38,7 +38,25 @@ def attach(context: Context, program: Program, target: str | None) -> Link:
     attacher: Attacher = getattr(importlib.import_module(f".{home}", __name__), name)
     handles = attacher(context, program, target)
     detail = ", ".join(handle.detail for handle in handles if isinstance(handle, LinkFd))
-    return Link(program.name, target, program.kind, handles, detail)
+    return Link(program.name, f"{kind.prefix}:{target}" if kind.prefix else target, program.kind, handles, detail)
+
+
+def _without_prefix(program: Program, kind: kinds.Kind, target: str) -> str:
+    """Take ``xdp:`` from ``xdp:eth0``; raises `Fault` for a target that belongs to another kind of program."""
+    word, colon, rest = target.partition(":")
+    if colon and word == kind.prefix:
+        return rest
+    if colon and word and word in {other.prefix for other in kinds.KINDS.values()}:
+        example = kind.example or f"{kind.prefix}:NAME"
+        raise Fault(
+            "attach",
+            f"attach {program.label} to {target}",
+            f"{program.kind} programs are not attached to a {word}",
+            f"Such as --attach {program.name}={example}.",
+            program=program.name,
+            target=target,
+        )
+    return target
 
 
 def missed(group: Iterable[Link]) -> dict[str, int | None]:
@@ -50,6 +68,15 @@ def missed(group: Iterable[Link]) -> dict[str, int | None]:
             if count and isinstance(handle, (KernelLink, LinkFd)):
                 result[link.program] = count(handle.fd)
     return result
+
+
+def lost(group: Iterable[Link]) -> list[str]:
+    """Say of each link whether what it was attached to is gone."""
+    return [
+        f"{link.program} no longer runs: {link.target} is gone"
+        for link in group
+        if link.handles and all(getattr(handle, "lost", False) for handle in link.handles)
+    ]
 
 
 def destroy(group: Iterable[Link]) -> None:

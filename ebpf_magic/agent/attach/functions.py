@@ -81,16 +81,7 @@ def by_function(context: Context, program: Program, target: str) -> list[Handle]
     what = f"attach {program.kind} {target}"
     in_its_section(program, target)
     if program.kind == "lsm":
-        modules = security_modules()
-        if modules and "bpf" not in modules:
-            raise Fault(
-                "attach",
-                what,
-                f"this kernel would never call it: bpf is not among its security modules ({', '.join(modules)})",
-                f"Boot it with lsm={','.join(modules)},bpf on its command line. {_IN_A_VM}",
-                program=program.name,
-                target=target,
-            )
+        would_be_called(program, target)
     with context.library.printed() as lines:
         pointer = context.library.bpf_program__attach(program.pointer)
         number = C.get_errno()
@@ -104,6 +95,20 @@ def by_function(context: Context, program: Program, target: str) -> list[Handle]
         _ENOTSUPP: without,
     }
     raise refused(program, what, target, number, lines, reasons)
+
+
+def would_be_called(program: Program, target: str) -> None:
+    """Refuse to attach to a hook where the kernel would never call the program; raises `Fault`."""
+    modules = security_modules()
+    if modules and "bpf" not in modules:
+        raise Fault(
+            "attach",
+            f"attach {program.kind} {target}",
+            f"this kernel would never call it: bpf is not among its security modules ({', '.join(modules)})",
+            f"Boot it with lsm={','.join(modules)},bpf on its command line. {_IN_A_VM}",
+            program=program.name,
+            target=target,
+        )
 
 
 def in_its_section(program: Program, target: str) -> None:
@@ -128,6 +133,7 @@ def unresolved(programs: Sequence[Program], lines: list[str]) -> Fault | None:
     target = program.section.partition("/")[2]
     names, why = {
         "lsm": (near.lsm_hooks, "no such hook"),
+        "lsm_cgroup": (near.lsm_hooks, "no such hook"),
         "iter": (near.iterators, "the kernel has no such iterator"),
     }.get(program.kind, (near.btf_functions, "the kernel's BTF has no such function"))
     return Fault(

@@ -10,7 +10,7 @@ from ebpf_magic.kernels import Kernel
 # What the guest's files and the agent's line come over, then what may follow once the agent starts. A name that is
 # neither a module nor built in is left out: kernels are cut differently (virtio_pci_modern_dev came with v5.13).
 FIRST = ("virtio_pci", "virtio_mmio", "virtio_console", "9pnet_virtio", "9p")
-SECOND = ("virtio_blk", "crc32c_generic", "ext4", "veth")
+SECOND = ("virtio_blk", "crc32c_generic", "ext4", "veth", "sch_ingress", "cls_bpf")
 IMAGE = ("virtio_blk", "crc32c_generic", "ext4", "overlay")
 _SIGNED = b"~Module signature appended~\n"
 _MUST = {

@@ -1,0 +1,199 @@
+"""Programs of sockets: those of a map, those that share a port, and one of the agent's own that sees packets."""
+
+from __future__ import annotations
+
+import ctypes as C
+import errno as errnos
+import os
+import re
+import socket
+from typing import TYPE_CHECKING, Any
+
+from .. import bpf, kinds, near
+from ..fault import Fault
+from .handles import Context, Handle
+from .interfaces import exists, index_of
+from .links import OwnLink
+from .refused import refused
+
+if TYPE_CHECKING:
+    from ..objects import Program
+
+_MAPS = ("sockmap", "sockhash")
+_ATTACH_BPF, _ATTACH_REUSEPORT, _DETACH_REUSEPORT = 50, 52, 68  # SO_ATTACH_BPF and its kin
+_ALL_PACKETS = 3  # ETH_P_ALL
+_PORT = re.compile(r"(tcp|udp|tcp6|udp6)/(\d{1,5})")
+_PIDFD_OPEN, _PIDFD_GETFD = 434, 438  # the same everywhere
+_libc = C.CDLL(None, use_errno=True)
+_libc.syscall.restype = C.c_long
+
+
+class OnMap:
+    """A program on the sockets of a map, attached without a link."""
+
+    def __init__(self, prog_fd: int, map_fd: int, attach_type: int) -> None:
+        bpf.prog_attach(prog_fd, map_fd, attach_type)
+        self._what: tuple[int, int, int] | None = (prog_fd, map_fd, attach_type)
+
+    def close(self) -> None:
+        """Detach it, while program and map are still ours."""
+        what, self._what = self._what, None
+        if what:
+            try:
+                bpf.prog_detach(*what)
+            except OSError as error:
+                if error.errno != errnos.ENOENT:  # somebody else has detached it
+                    raise
+
+
+def in_map(context: Context, program: Program, target: str) -> list[Handle]:
+    """Attach to the sockets of a sockmap or sockhash of the session, present and to come; raises `Fault`."""
+    what = f"attach {program.kind} {target}"
+    item = context.maps.get(target)
+    fitting = [name for name, other in context.maps.items() if other.info.type_name in _MAPS]
+    about: dict[str, Any] = {"program": program.name, "target": target}
+    hint = f"Maps of sockets: {', '.join(fitting) or 'none'}."
+    if item is None:
+        raise Fault("attach", what, "the cell has no such map", hint, near=near.close(target, fitting), **about)
+    if item.info.type_name not in _MAPS:
+        why = f"map {target} is a {item.info.type_name}, and not a sockmap or sockhash"
+        raise Fault("attach", what, why, hint, near=fitting, **about)
+    prog_fd = context.library.bpf_program__fd(program.pointer)
+    attach_type = program.attach_type or kinds.ON_SKB_VERDICT  # SEC("sk_skb") says none
+    try:
+        try:
+            return [OwnLink(bpf.link_create(prog_fd, item.fd, attach_type), has_target=False)]
+        except OSError as error:
+            # Before 699c23f02c65 ("bpf: Add bpf_link support for sk_msg and sk_skb progs"), v6.10, there is no link.
+            if error.errno != errnos.EINVAL:
+                raise
+            return [OnMap(prog_fd, item.fd, attach_type)]
+    except OSError as error:
+        reasons = {
+            errnos.EBUSY: "another program of this kind is attached to the map",
+            errnos.EOPNOTSUPP: "this kernel lacks CONFIG_BPF_STREAM_PARSER, or the map takes no such program",
+        }
+        raise refused(program, what, target, error.errno or 0, [], reasons) from None
+
+
+class PacketSocket:
+    """A socket nobody reads: its filter sees every packet of an interface, and what it keeps fills a short queue."""
+
+    def __init__(self, prog_fd: int, index: int, name: str) -> None:
+        self._index = index
+        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # the kernel makes it the least there is
+            self._socket.setsockopt(socket.SOL_SOCKET, _ATTACH_BPF, prog_fd)
+            self._socket.bind((name, _ALL_PACKETS))
+        except BaseException:
+            self._socket.close()
+            raise
+
+    @property
+    def lost(self) -> bool:
+        """Whether the interface is gone."""
+        return not exists(self._index)
+
+    def close(self) -> None:
+        """Close the socket, and with it the filter."""
+        self._socket.close()
+
+
+def packets(context: Context, program: Program, target: str) -> list[Handle]:
+    """Run on a copy of each packet that an interface receives or sends; raises `Fault`."""
+    index = index_of(program, target, target)
+    try:
+        return [PacketSocket(context.library.bpf_program__fd(program.pointer), index, target)]
+    except OSError as error:
+        raise refused(program, f"attach socket {target}", target, error.errno or 0, [], {}) from None
+
+
+class OnPort:
+    """A program that chooses among the sockets of a port, set on one of them."""
+
+    def __init__(self, prog_fd: int, owner: socket.socket) -> None:
+        self._socket = owner
+        owner.setsockopt(socket.SOL_SOCKET, _ATTACH_REUSEPORT, prog_fd)
+
+    def close(self) -> None:
+        """Give the choice back to the kernel."""
+        if self._socket.fileno() >= 0:
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, _DETACH_REUSEPORT, 0)
+            except OSError as error:
+                if error.errno != errnos.ENOENT:  # somebody else's took its place, or all sockets are closed
+                    raise
+            finally:
+                self._socket.close()
+
+
+def reuseport(context: Context, program: Program, target: str) -> list[Handle]:
+    """Attach to the sockets that share ``udp/PORT`` or ``tcp/PORT`` by SO_REUSEPORT; raises `Fault`."""
+    what = f"attach sk_reuseport {target}"
+    about: dict[str, Any] = {"program": program.name, "target": target}
+    match = _PORT.fullmatch(target)
+    if match is None or not 0 < int(match[2]) < 1 << 16:
+        raise Fault(
+            "attach",
+            what,
+            "it is written udp/PORT or tcp/PORT",
+            f"Such as --attach {program.name}=port:udp/5353.",
+            **about,
+        )
+    inodes = _bound(match[1], int(match[2]))
+    if not inodes:
+        raise Fault(
+            "attach", what, f"no socket is bound to {target}", "Open the sockets before the cell runs.", **about
+        )
+    try:
+        owner = _copy(inodes)
+        if owner is None:
+            raise Fault("attach", what, f"no process holds a socket of {target} that can be reached", **about)
+        try:
+            return [OnPort(context.library.bpf_program__fd(program.pointer), owner)]
+        except BaseException:
+            owner.close()
+            raise
+    except OSError as error:
+        reasons = {errnos.EINVAL: "its sockets do not share the port by SO_REUSEPORT, or do not listen"}
+        raise refused(program, what, target, error.errno or 0, [], reasons) from None
+
+
+def _bound(protocol: str, port: int) -> set[str]:
+    """Inode numbers of the sockets of this network namespace that are bound to a port."""
+    with open(f"/proc/net/{protocol}") as lines:
+        rows = [line.split() for line in lines][1:]
+    listening = "0A" if protocol.startswith("tcp") else "07"
+    return {row[9] for row in rows if int(row[1].rpartition(":")[2], 16) == port and row[3] == listening}
+
+
+def _copy(inodes: set[str]) -> socket.socket | None:
+    """Descriptor of our own for one of those sockets, wherever it is held."""
+    names = {f"socket:[{inode}]" for inode in inodes}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            held = [int(fd) for fd in os.listdir(f"/proc/{pid}/fd") if _target(pid, fd) in names]
+        except OSError:  # it ended meanwhile, or is not ours to look at
+            continue
+        for fd in held[:1]:
+            process = _call(_PIDFD_OPEN, int(pid), 0)
+            try:
+                return socket.socket(fileno=_call(_PIDFD_GETFD, process, fd, 0))
+            finally:
+                os.close(process)
+    return None
+
+
+def _target(pid: str, fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{fd}")
+    except FileNotFoundError:  # closed meanwhile
+        return ""
+
+
+def _call(number: int, *arguments: int) -> int:
+    result = _libc.syscall(C.c_long(number), *map(C.c_int, arguments))
+    if result < 0:
+        raise OSError(C.get_errno(), os.strerror(C.get_errno()))
+    return int(result)
