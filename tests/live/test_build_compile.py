@@ -119,7 +119,7 @@ def test_every_macro_compiles_the_same_with_either_prelude(clang: str, arch: str
         "hash": 10240, "lru": 5, "array": 4, "percpu_hash": 1024, "percpu_array": 1,
         "begun": 10240, "lat": 1, "sizes": 16384, "waits": 77,
     }  # fmt: skip
-    missed = [name for name, _, _ in Btf.from_elf(fast.object).variables(".data.em")]
+    missed = [variable.name for variable in Btf.from_elf(fast.object).variables(".data.em")]
     assert sorted(missed) == sorted(f"{name}__missed" for name in entries if name != "lat")
 
 
