@@ -24,4 +24,5 @@ typedef __u64 u64;
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
 #include "ebpf_magic.h"
