@@ -99,7 +99,7 @@ def main(hosts: Sequence[str]) -> int:
             for row in host.features()
             if not row["ok"]
         }
-        titles.append(host.info.release)
+        titles.append(f"Linux {'.'.join(host.info.release.split('.')[:2])}")
         columns.append([_result(case, on, lacks) for case in cases()])
     rows = [["program", "shows", *titles]]
     rows += [[case.name, case.shows, *found] for case, *found in zip(cases(), *columns, strict=True)]
