@@ -63,16 +63,19 @@ def _walk_once(fd: int, info: MapInfo, stride: int, found: dict[bytes, bytes]) -
 
 
 def drain(fd: int, info: MapInfo, stride: int) -> tuple[memoryview, memoryview, int, int]:
-    """Look up and delete the first key until none is left, at most as many as make two full maps.
+    """Look up and delete key by key until none is left, at most as many as make two full maps.
 
-    In two steps where the kernel has none for both: only hashes have one, before 6.18 no stack trace has.
+    In two steps where the kernel has none for both: only hashes have one, before 6.18 no stack trace has. Behind a key
+    that is gone a hash begins again at the front, and what is addressed by an index has the next index, also of an
+    entry that is not there.
     """
     key, value = C.create_string_buffer(info.key_size), C.create_string_buffer(stride)
-    first = ElemAttr(fd, 0, C.addressof(key), 0)
+    step = ElemAttr(fd, 0, C.addressof(key), 0)
     take = ElemAttr(fd, C.addressof(key), C.addressof(value), 0)
     keys: list[bytes] = []
     values: list[bytes] = []
-    while len(keys) < 2 * info.max_entries and bpf.call(bpf.MAP_GET_NEXT_KEY, first) == 0:
+    while len(keys) < 2 * info.max_entries and bpf.call(bpf.MAP_GET_NEXT_KEY, step) == 0:
+        step.key = C.addressof(key)
         error = C.get_errno() if bpf.call(bpf.MAP_LOOKUP_AND_DELETE_ELEM, take) < 0 else 0
         if error in _NOT_IN_ONE:
             error = C.get_errno() if bpf.call(bpf.MAP_LOOKUP_ELEM, take) < 0 else 0

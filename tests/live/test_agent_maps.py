@@ -60,6 +60,23 @@ def test_update_read_clear(agent_host: AgentHost, kind: str) -> None:
         assert after.count == 0
 
 
+def test_clearing_what_has_indices_without_entries_ends(agent_host: AgentHost) -> None:
+    source = """
+        struct { __uint(type, BPF_MAP_TYPE_DEVMAP); __uint(max_entries, 4); __type(key, __u32); __type(value, __u32); }
+            m SEC(".maps");
+        SEC("syscall") int probe(void *ctx) { return 0; }
+    """
+    handle = agent_host.load(compile_object(source), session="s", name="test").maps["m"]
+    loopback = 1
+    for index in (1, 3):
+        handle.update(array("I", [index]), array("I", [loopback]), 1)
+    assert handle.read().count == 2
+    drained = handle.read(delete=True)
+    assert (list(drained.keys.cast("I")), list(drained.values.cast("I"))) == ([1, 3], [loopback, loopback])
+    handle.clear()
+    assert handle.read().count == 0
+
+
 @pytest.mark.any_host
 def test_delete_counts_what_was_there(agent_host: AgentHost) -> None:
     handle = load_map(agent_host, HASH_U64.format(1000))
