@@ -14,17 +14,17 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from . import bpf, cgroups
+from . import bpf, cgroups, processes
 
 KEYS = {"task_storage": "pid", "sk_storage": "cookie", "cgrp_storage": "cgroup"}
 """What the owners are named by."""
 
-_SYS_PIDFD_OPEN, _SYS_PIDFD_GETFD = 434, 438  # of every architecture
-_PIDFD_THREAD = os.O_EXCL  # since 64bef697d33b ("pidfd: implement PIDFD_THREAD flag"), v6.9
+LOOKED_UP = frozenset({"task_storage", "cgrp_storage", "inode_storage"})
+"""Kinds whose values are asked for owner by owner, see `open_owner`."""
+
+_ENDED = frozenset({errno.ESRCH, errno.EINVAL, errno.ENOENT})  # what is said of a task that has, one as the other
 _SO_COOKIE = 57
 _MAX_CGROUP_BYTES = 4096
-_libc = C.CDLL(None, use_errno=True)
-_libc.syscall.restype = C.c_long
 
 
 class Entries(NamedTuple):
@@ -78,7 +78,7 @@ def delete(map_fd: int, owner_fd: int) -> bool:
 def open_owner(type_name: str, name: str) -> int:
     """Descriptor of an owner: a file for inode_storage, a cgroup's folder, a process id; raises OSError."""
     if type_name == "task_storage":
-        return _pidfd(int(name), 0)
+        return processes.hold(int(name))
     if type_name == "cgrp_storage":
         root = cgroup_root()
         path = name if name.startswith(root) else root + "/" + name.lstrip("/")
@@ -96,23 +96,24 @@ def cgroup_root() -> str:
 
 def _tasks() -> Iterator[tuple[bytes, int]]:
     """Every task; before 6.9 only the first thread of each process, since no pidfd names another."""
-    threads = True
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    threads = processes.holds_threads()
+    for pid in processes.all_ids():
         for tid in _threads(pid) if threads else [pid]:
             try:
-                fd = _pidfd(int(tid), 0 if tid == pid else _PIDFD_THREAD)
+                fd = processes.hold(tid, 0 if tid == pid else processes.THREAD)
             except OSError as error:
-                threads = threads and error.errno != errno.EINVAL
-                continue  # it ended meanwhile
+                if error.errno not in _ENDED:
+                    raise
+                continue
             try:
-                yield struct.pack("<I", int(tid)), fd
+                yield struct.pack("<I", tid), fd
             finally:
                 os.close(fd)
 
 
-def _threads(pid: str) -> list[str]:
+def _threads(pid: int) -> list[int]:
     try:
-        return os.listdir(f"/proc/{pid}/task")
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
     except OSError:  # it ended meanwhile
         return []
 
@@ -120,42 +121,18 @@ def _threads(pid: str) -> list[str]:
 def _sockets() -> Iterator[tuple[bytes, int]]:
     """Every socket that a process holds, by a descriptor of our own; each once."""
     known: set[str] = set()
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        held = [(number, name) for number, name in _descriptors(pid) if name not in known]
-        if not held:
-            continue
-        try:
-            pidfd = _pidfd(int(pid), 0)
-        except OSError:  # it ended meanwhile
-            continue
-        try:
-            for number, name in held:
-                fd = int(_libc.syscall(_SYS_PIDFD_GETFD, pidfd, int(number), 0))
-                if fd < 0:
-                    if C.get_errno() == errno.EPERM:
-                        raise OSError(errno.EPERM, "to see other processes' sockets it needs CAP_SYS_PTRACE")
-                    continue  # closed meanwhile
+    for pid in processes.all_ids():
+        for number, name in processes.sockets(pid):
+            if name in known:
+                continue
+            try:
+                fd = processes.copy(pid, number)
+            except PermissionError:
+                raise OSError(errno.EPERM, "to see other processes' sockets it needs CAP_SYS_PTRACE") from None
+            if fd is not None:
                 known.add(name)
                 with socket.socket(fileno=fd) as found:
                     yield found.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), fd
-        finally:
-            os.close(pidfd)
-
-
-def _descriptors(pid: str) -> list[tuple[str, str]]:
-    found = []
-    try:
-        numbers = os.listdir(f"/proc/{pid}/fd")
-    except OSError:  # it ended meanwhile, or is not ours to look at
-        return []
-    for number in numbers:
-        try:
-            name = os.readlink(f"/proc/{pid}/fd/{number}")
-        except OSError:  # closed meanwhile
-            continue
-        if name.startswith("socket:"):
-            found.append((number, name))
-    return found
 
 
 def _cgroups() -> Iterator[tuple[bytes, int]]:
@@ -172,10 +149,3 @@ def _cgroups() -> Iterator[tuple[bytes, int]]:
             yield name, fd
         finally:
             os.close(fd)
-
-
-def _pidfd(pid: int, flags: int) -> int:
-    fd = int(_libc.syscall(_SYS_PIDFD_OPEN, pid, flags))
-    if fd < 0:
-        raise OSError(C.get_errno(), f"open process {pid}: {os.strerror(C.get_errno())}")
-    return fd

@@ -111,7 +111,7 @@ def _attach(library: Library, kind: str, program_fd: int, stack: ExitStack) -> N
         owner = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
         owner.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         owner.bind(("", 0))
-        sockets.OnPort(program_fd, owner)
+        stack.callback(sockets.OnPort(program_fd, owner).close)
     elif kind in ("xdp", "netfilter"):
         more = (_NF_IPV4, _LOCAL_IN, 1, 0) if kind == "netfilter" else ()
         target = _LOOPBACK if kind == "xdp" else 0

@@ -312,6 +312,33 @@ def test_a_port_that_sockets_share() -> None:
         server.kill()
 
 
+@pytest.mark.needs("sk_reuseport")
+def test_a_port_whose_program_is_replaced_has_the_new_one() -> None:
+    """The kernel takes out whichever is there: the session that is replaced must not take out its successor's."""
+    source = """
+        ARRAY(asked, u64);
+        SEC("sk_reuseport") int probe(struct sk_reuseport_md *ctx)
+        {
+            COUNT(asked, 0);
+            return ctx->len == 8 + 5 ? SK_PASS : SK_DROP;
+        }
+    """
+    on, target = rights.host_name(), "port:udp/40118"
+    server = em.sh(SERVE, on=on, background=True)
+    try:
+        assert eventually(lambda: f":{40118:04X} " in as_root("cat /proc/net/udp"), 30)
+        first = em.run(source, "first", on=on, attach={"probe": target}, allow_change=True)
+        second = em.run(source, "second", on=on, attach={"probe": target}, allow_change=True)
+        assert isinstance(first, Session) and isinstance(second, Session)
+        first.stop()
+        as_root(SEND)
+        assert server.wait(30) == 0
+        assert second.maps["asked"].df()["value"].tolist() == [13]
+        second.stop()
+    finally:
+        server.kill()
+
+
 def test_the_doctor_leaves_nothing(agent_host: AgentHost) -> None:
     root = cgroup_root()
     before = as_root(f"ls {root}; ip -o link | wc -l; cat /proc/sys/net/ipv4/tcp_available_congestion_control")

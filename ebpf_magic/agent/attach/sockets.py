@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes as C
 import errno as errnos
-import os
 import re
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
-from .. import bpf, kinds, near
+from .. import bpf, kinds, near, processes
 from ..fault import Fault
 from .handles import Context, Handle
 from .interfaces import exists, index_of
@@ -23,9 +22,6 @@ _MAPS = ("sockmap", "sockhash")
 _ATTACH_BPF, _ATTACH_REUSEPORT, _DETACH_REUSEPORT = 50, 52, 68  # SO_ATTACH_BPF and its kin
 _ALL_PACKETS = 3  # ETH_P_ALL
 _PORT = re.compile(r"(tcp|udp|tcp6|udp6)/(\d{1,5})")
-_PIDFD_OPEN, _PIDFD_GETFD = 434, 438  # the same everywhere
-_libc = C.CDLL(None, use_errno=True)
-_libc.syscall.restype = C.c_long
 
 
 class OnMap:
@@ -110,22 +106,32 @@ def packets(context: Context, program: Program, target: str) -> list[Handle]:
 
 
 class OnPort:
-    """A program that chooses among the sockets of a port, set on one of them."""
+    """A program that chooses among the sockets of a port, set on one of them.
+
+    The kernel lets a second program take the place of the first without a word, and takes out whichever is there.
+    """
+
+    _lock = threading.Lock()
+    _newest: dict[tuple[int, int, int], OnPort] = {}  # noqa: RUF012  # family, kind and port -> whose program is there
 
     def __init__(self, prog_fd: int, owner: socket.socket) -> None:
         self._socket = owner
-        owner.setsockopt(socket.SOL_SOCKET, _ATTACH_REUSEPORT, prog_fd)
+        self._port = (int(owner.family), int(owner.type), owner.getsockname()[1])
+        with self._lock:
+            owner.setsockopt(socket.SOL_SOCKET, _ATTACH_REUSEPORT, prog_fd)
+            self._newest[self._port] = self
 
     def close(self) -> None:
-        """Give the choice back to the kernel."""
-        if self._socket.fileno() >= 0:
+        """Give the choice back to the kernel, unless another program of this process has it by now."""
+        with self._lock, self._socket:
+            if self._newest.get(self._port) is not self:
+                return
+            del self._newest[self._port]
             try:
                 self._socket.setsockopt(socket.SOL_SOCKET, _DETACH_REUSEPORT, 0)
             except OSError as error:
-                if error.errno != errnos.ENOENT:  # somebody else's took its place, or all sockets are closed
+                if error.errno != errnos.ENOENT:  # somebody has taken it out
                     raise
-            finally:
-                self._socket.close()
 
 
 def reuseport(context: Context, program: Program, target: str) -> list[Handle]:
@@ -171,29 +177,9 @@ def _bound(protocol: str, port: int) -> set[str]:
 def _copy(inodes: set[str]) -> socket.socket | None:
     """Descriptor of our own for one of those sockets, wherever it is held."""
     names = {f"socket:[{inode}]" for inode in inodes}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            held = [int(fd) for fd in os.listdir(f"/proc/{pid}/fd") if _target(pid, fd) in names]
-        except OSError:  # it ended meanwhile, or is not ours to look at
-            continue
-        for fd in held[:1]:
-            process = _call(_PIDFD_OPEN, int(pid), 0)
-            try:
-                return socket.socket(fileno=_call(_PIDFD_GETFD, process, fd, 0))
-            finally:
-                os.close(process)
+    for pid in processes.all_ids():
+        for number, name in processes.sockets(pid):
+            fd = processes.copy(pid, number) if name in names else None
+            if fd is not None:
+                return socket.socket(fileno=fd)
     return None
-
-
-def _target(pid: str, fd: str) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/fd/{fd}")
-    except FileNotFoundError:  # closed meanwhile
-        return ""
-
-
-def _call(number: int, *arguments: int) -> int:
-    result = _libc.syscall(C.c_long(number), *map(C.c_int, arguments))
-    if result < 0:
-        raise OSError(C.get_errno(), os.strerror(C.get_errno()))
-    return int(result)
