@@ -29,6 +29,28 @@ session = em.run({source!r}, "killed", on={on!r}, attach={attach!r}, allow_chang
 print(session.agent_host.info.pid, session.program_rows[0]["id"], flush=True)
 sys.stdin.read()
 """
+TWO_NAMESPACES = """
+import subprocess, sys
+sys.path.insert(0, {root!r})
+from ebpf_magic.agent import kinds, network_probes
+from ebpf_magic.agent.attach import traffic
+from ebpf_magic.agent.libbpf import Library
+from ebpf_magic.agent.programs import load_empty
+
+def there():
+    tc = ["tc", "qdisc", "show", "dev", "lo", "clsact"]
+    return "clsact" in subprocess.run(tc, capture_output=True, text=True, check=True).stdout
+
+library = Library()
+program = load_empty(library, kinds.SCHED_CLS)
+with network_probes._empty_namespace():
+    session = traffic.Filter(library, 1, "ingress", program, 1)
+    with network_probes._empty_namespace():
+        traffic.Filter(library, 1, "ingress", program, 1).close()
+    print(there())
+    session.close()
+    print(there())
+"""
 SOCKMAP_CELL = f'#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n{SOCKMAP}char LICENSE[] SEC("license") = "GPL";'
 
 
@@ -87,3 +109,9 @@ def test_a_killed_agent_leaves_no_table_behind(start_host: Callable[..., AgentHo
 def test_what_changes_the_network_needs_allow_change(agent_host: AgentHost, section: str) -> None:
     with pytest.raises(GuardError, match="can change what the machine does"):
         agent_host.load(empty(section), session="s", name="test")
+
+
+def test_a_qdisc_of_one_namespace_is_not_that_of_another() -> None:
+    """Interface 1 is in every namespace: the doctor's there must not make a session forget its own."""
+    said = rights.output(sys.executable, "-c", TWO_NAMESPACES.format(root=str(ROOT)))
+    assert said.split("\n") == ["True", "False", ""]

@@ -79,25 +79,27 @@ class Filter:
     """A filter of the clsact qdisc, which is made for the first one where there is none and goes with the last."""
 
     _lock = threading.Lock()
-    _made: dict[int, int] = {}  # noqa: RUF012  # interface -> our filters in a qdisc that we made
+    # Network namespace and interface -> our filters in a qdisc that we made. Every namespace has an interface 1.
+    _made: dict[tuple[int, int], int] = {}  # noqa: RUF012
 
     def __init__(self, library: Library, index: int, way: str, prog_fd: int, priority: int) -> None:
         self._library = library
         self._index = index
+        self._place = (os.stat("/proc/thread-self/ns/net").st_ino, index)
         self._hook = libbpf.TcHook(C.sizeof(libbpf.TcHook), index, _POINTS[way], 0)
         with self._lock, library.printed():
             error = -library.bpf_tc_hook_create(C.byref(self._hook))
             if error not in (0, errnos.EEXIST):
                 raise OSError(error, os.strerror(error))
             if error == 0:
-                self._made[index] = 0
+                self._made[self._place] = 0
             opts = libbpf.TcOpts(sz=C.sizeof(libbpf.TcOpts), prog_fd=prog_fd, priority=priority)
             error = -library.bpf_tc_attach(C.byref(self._hook), C.byref(opts))
             if error:
                 self._leave_qdisc()
                 raise OSError(error, os.strerror(error))
-            if index in self._made:
-                self._made[index] += 1
+            if self._place in self._made:
+                self._made[self._place] += 1
         self._filter: tuple[int, int] | None = (opts.handle, opts.priority)
 
     @property
@@ -115,14 +117,14 @@ class Filter:
             error = -self._library.bpf_tc_detach(C.byref(self._hook), C.byref(opts))
             if error and error not in _GONE:
                 print(f"tc filter on interface {self._index} stayed: {os.strerror(error)}", file=sys.stderr)
-            if self._index in self._made:
-                self._made[self._index] -= 1
+            if self._place in self._made:
+                self._made[self._place] -= 1
             self._leave_qdisc()
 
     def _leave_qdisc(self) -> None:
-        if self._made.get(self._index) != 0:
+        if self._made.get(self._place) != 0:
             return
-        del self._made[self._index]
+        del self._made[self._place]
         if exists(self._index) and not any(_has_filters(self._index, parent) for parent in _BLOCKS.values()):
             whole = libbpf.TcHook(C.sizeof(libbpf.TcHook), self._index, sum(_POINTS.values()), 0)
             self._library.bpf_tc_hook_destroy(C.byref(whole))
