@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ebpf_magic.hosts.base import AgentHost
 
 T = TypeVar("T")
+_NAME_BYTES = {"task_storage": 4, "sk_storage": 8}  # of an owner: a task's id, a socket's cookie
 
 
 class MapHandle(Protocol):
@@ -138,9 +139,10 @@ class WireMap:
     def _snapshot(self, frame: Frame) -> Snapshot:
         header, cpus = frame.header, self._host.info.possible_cpus
         count, split, stride = header["count"], header["key_bytes"], maps.value_stride(self.info, cpus)
-        # What owners are named by has a size of its own, not that of the descriptor which is the key.
-        by_owner = header["read"] == "owners" and maps.reads_by_agent(self.type)
-        key_size = split // max(count, 1) if by_owner else self.info.key_size
+        key_size = self.info.key_size
+        if header["read"] == "owners" and maps.reads_by_agent(self.type):
+            # What owners are named by has a size of its own, not that of the descriptor which is the key.
+            key_size = _NAME_BYTES.get(self.type) or split // max(count, 1)
         check_entries(count, split, header["value_bytes"], key_size, stride)
         return Snapshot(
             frame.payload[:split],

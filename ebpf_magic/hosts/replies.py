@@ -162,7 +162,8 @@ def cgroup_paths(payload: memoryview) -> dict[int, str]:
     found = {}
     for line in bytes(payload).split(b"\0")[:-1]:
         number, separator, path = line.partition(b" ")
-        if not separator or not number.isdigit() or len(number) > 20 or not path.startswith(b"/"):
+        fits = number.isdigit() and len(number) <= 20 and int(number) < 1 << 64
+        if not separator or not fits or not path.startswith(b"/"):
             raise WireError("its answer to 'cgroups' has a line that is no id and path")
         found[int(number)] = path.decode(errors="backslashreplace")
     return found

@@ -199,7 +199,7 @@ def test_paths_of_cgroups_are_checked() -> None:
     with host(frame(numbered({}), b"1 /\x0077 /user.slice/a b\0"), frame(numbered({}, 3), b"78 /\xff\0")) as agent:
         assert agent.cgroups() == {1: "/", 77: "/user.slice/a b"}
         assert agent.cgroups() == {78: "/\\xff"}
-    for line in (b"x /", b"1", b"1 relative", b"-1 /", b"9" * 30 + b" /", b""):
+    for line in (b"x /", b"1", b"1 relative", b"-1 /", b"9" * 30 + b" /", b"18446744073709551616 /", b""):
         with host(frame(numbered({}), line + b"\0")) as agent, pytest.raises(AgentError, match="no id and path"):
             agent.cgroups()
 
@@ -255,6 +255,16 @@ def test_a_value_that_was_looked_up_has_its_size(payload: bytes) -> None:
         found = opened.of_host(agent, 1, "")
         with pytest.raises(AgentError):
             found.lookup("/etc/passwd")
+
+
+@pytest.mark.parametrize(("kind", "number"), [("task_storage", 29), ("sk_storage", 24)])
+def test_names_of_owners_have_their_size(kind: str, number: int) -> None:
+    answers = [frame(numbered({**OPENED, "map": {**MAP, "type": kind, "type_id": number}}))]
+    odd = {**SNAPSHOT, "read": "owners", "key_bytes": 3}
+    with host(*answers, frame(numbered(odd, 3), b"k" * 3 + b"v" * 8)) as agent:
+        found = opened.of_host(agent, 1, "")
+        with pytest.raises(AgentError, match="do not fill 3 bytes of keys"):
+            found.df()
 
 
 def test_an_announced_payload_costs_nothing_before_it_comes() -> None:
