@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes as C
+import errno
+import itertools
 import mmap
 import os
 import platform
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 # Beyond what processes use, and on arm64 within the 52 bits of a small address space.
 _FIRST_ARENA = 1 << (44 if platform.machine() == "x86_64" else 32)
 _ARENA_STEP = 1 << 33
+_PLACES = 1 << 12
+_numbers = itertools.count()
 _FAILED = C.c_void_p(-1).value
 _libc = C.CDLL(None, use_errno=True)
 _libc.mmap.restype = C.c_void_p
@@ -28,9 +32,11 @@ _libc.munmap.argtypes = [C.c_void_p, C.c_size_t]
 
 def place(library: Library, specs: list[MapSpec]) -> None:
     """Give each arena an address: without one, no program that points into it loads before it has been mapped."""
-    for number, spec in enumerate(spec for spec in specs if spec.type_name == "arena"):
-        if not spec.extra:
-            library.bpf_map__set_map_extra(spec.pointer, _FIRST_ARENA + number * _ARENA_STEP)
+    for spec in specs:
+        if spec.type_name == "arena" and not spec.extra:
+            # Another than any session's before it: libbpf maps an arena over what lies there.
+            place = _FIRST_ARENA + next(_numbers) % _PLACES * _ARENA_STEP
+            library.bpf_map__set_map_extra(spec.pointer, place)
 
 
 def read(fd: int, offset: int, size: int) -> bytes:
@@ -40,13 +46,19 @@ def read(fd: int, offset: int, size: int) -> bytes:
     arena forbids that (BPF_F_SEGV_ON_FAULT) it is EIO.
     """
     info = bpf.map_info(fd)
-    with _mapped(fd, info.map_extra, info.max_entries * mmap.PAGESIZE) as address:
+    length = info.max_entries * mmap.PAGESIZE
+    if offset + size > length:
+        raise OSError(errno.EINVAL, f"{size:,} bytes at {offset:,} lie outside its {length:,}")
+    with _mapped(fd, info.map_extra, length) as address:
         # By way of a file, not by the pointer: then a page that is not to be had is an error and no SIGSEGV.
         memory = os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return os.pread(memory, size, address + offset)
+            data = os.pread(memory, size, address + offset)
         finally:
             os.close(memory)
+    if len(data) < size:
+        raise OSError(errno.EIO, f"no program has allocated what lies at {offset + len(data):,}")
+    return data
 
 
 @contextmanager
