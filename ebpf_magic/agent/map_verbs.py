@@ -79,6 +79,12 @@ class MapVerbs:
     def _lookup(self, request: Request) -> Reply:
         item, name = self._find(request.text("map")), request.text("name")
         what = f"look up {name} in map {item.name}"
+        if item.info.type_name not in map_owners.LOOKED_UP:
+            raise Fault("usage", what, f"it is a {item.info.type_name}, whose values hang on nothing")
+        if item.info.type_name == "task_storage" and not (name.isdecimal() and int(name) < 1 << 31):
+            raise Fault("usage", what, "a process is named by its id, a number")
+        if "\0" in name:
+            raise Fault("usage", what, "no file has a name with a NUL in it")
         try:
             fd = map_owners.open_owner(item.info.type_name, name)
             try:
@@ -170,8 +176,10 @@ def _closest(number: int) -> list[tuple[int, str]]:
     for each in sorted(ids, key=lambda other: abs(other - number))[:5]:
         fd = bpf.fd_by_id(bpf.MAP_GET_FD_BY_ID, each)
         if fd is not None:
-            found.append((each, maps.info(fd).name))
-            os.close(fd)
+            try:
+                found.append((each, maps.info(fd).name))
+            finally:
+                os.close(fd)
     return found
 
 

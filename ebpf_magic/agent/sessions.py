@@ -101,7 +101,11 @@ class Session:
 
     def holds(self, target: str | None) -> bool:
         """Whether one of its programs is attached there."""
-        return any(target in (link.target, link.target.partition(":")[2]) for link in self._links)
+        for link in self._links:
+            prefix = kinds.KINDS[link.kind].prefix
+            if target == link.target or (prefix and target == link.target[len(prefix) + 1 :]):
+                return True
+        return False
 
     def look_for_lost(self) -> None:
         """Notice what links are attached to that has gone: an interface, a cgroup. The other programs run on."""

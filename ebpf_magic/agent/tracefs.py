@@ -38,10 +38,12 @@ def mount(kind: str) -> str:
     """Mount one of `MOUNTS` where only this process sees it; what stands in the way, or an empty text."""
     global _own_namespace, _people
     if not _own_namespace:
-        _people = os.open("/", os.O_PATH | os.O_CLOEXEC)
+        people = os.open("/", os.O_PATH | os.O_CLOEXEC)
         if _libc.unshare(_CLONE_NEWNS) or _libc.mount(b"none", b"/", None, C.c_ulong(_MS_REC | _MS_SLAVE), None):
-            return f"{kind} is not mounted, and a private mount is refused: {os.strerror(C.get_errno())}"
-        _own_namespace = True
+            why = os.strerror(C.get_errno())
+            os.close(people)
+            return f"{kind} is not mounted, and a private mount is refused: {why}"
+        _people, _own_namespace = people, True
     if _libc.mount(kind.encode(), MOUNTS[kind].encode(), kind.encode(), C.c_ulong(0), None):
         return f"{kind} cannot be mounted: {os.strerror(C.get_errno())}"
     return ""

@@ -9,6 +9,8 @@ from . import libbpf
 from .fault import Fault
 from .libbpf import Library
 
+_PATIENCE_S = 20
+
 
 def open_in_child(library: Library, data: memoryview, name: str) -> None:
     """Open and close an object in a child; raises `Fault` if that ends the child.
@@ -19,6 +21,8 @@ def open_in_child(library: Library, data: memoryview, name: str) -> None:
     if pid == 0:
         try:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(_PATIENCE_S)
             os.close(2)  # faulthandler's words would look like the agent's own
             address, hold = libbpf.address_of(data)
             pointer = library.bpf_object__open_mem(address, len(data), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes as C
 import os
 import platform
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -125,7 +126,10 @@ def close_all(handles: Sequence[Handle]) -> None:
                 handle = left.pop()
             except IndexError:
                 return
-            handle.close()
+            try:
+                handle.close()
+            except OSError as error:  # the others, and all that comes after them, must be let go of all the same
+                sys.stderr.write(f"a {type(handle).__name__} was not let go of: {error}\n")
 
     threads = [threading.Thread(target=work) for _ in range(min(len(left) - 1, _THREADS))]
     for thread in threads:

@@ -125,7 +125,7 @@ def _open(path: str) -> int | None:
     # Where the agent has mounts of its own, a name given since then may be there for its parent only.
     for seen in (path, f"/proc/{os.getppid()}/root{path}"):
         try:
-            fd = os.open(seen, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(seen, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # no waiting for a pipe's other end
         except OSError:
             continue
         try:
