@@ -16,7 +16,7 @@ from . import bpf
 from .libbpf import Library
 
 if TYPE_CHECKING:
-    from .objects import MapSpec
+    from .declared import MapSpec
 
 # Beyond what processes use, and on arm64 within the 52 bits of a small address space.
 _FIRST_ARENA = 1 << (44 if platform.machine() == "x86_64" else 32)

@@ -12,7 +12,7 @@ from . import elf, kinds, map_kinds, maps, near
 from .fault import Fault
 
 if TYPE_CHECKING:
-    from .objects import MapSpec, Program
+    from .declared import MapSpec, Program
 
 _ALLOW = "--allow-change (allow_change=True) permits it"
 

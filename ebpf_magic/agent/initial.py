@@ -10,7 +10,7 @@ from .fault import Fault
 from .libbpf import Library
 
 if TYPE_CHECKING:
-    from .objects import MapSpec
+    from .declared import MapSpec
 
 
 def set_values(library: Library, specs: Sequence[MapSpec], values: Mapping[str, str]) -> None:

@@ -6,66 +6,19 @@ import ctypes as C
 import errno as errnos
 import fcntl
 import os
-import re
 import time
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from . import arena, bpf, elf, guard, initial, kinds, libbpf, map_kinds, maps, near, pins
-from .attach import functions, replacing, struct_ops, usdt
+from . import arena, bpf, declared, elf, guard, initial, kinds, libbpf, load_faults, maps, near, pins
+from .attach import replacing, struct_ops
+from .declared import MapSpec, Program
 from .fault import Fault, from_errno
 from .libbpf import Library
-from .privileges import missing
 
 # The verifier's log must come back complete; only what it writes costs memory. The second size is for a log that
 # did not fit the first.
 _LOG_SIZES = (16 << 20, 512 << 20)
-_FAILED_PROGRAM = re.compile(r"prog '([^']*)': BPF program load failed")
-_HIDDEN_MAP = re.compile(r"\.(?:bss|data|rodata|kconfig)\b[\w.]*$")
-
-
-class Program(NamedTuple):
-    """A program of an opened object."""
-
-    pointer: int
-    name: str
-    section: str
-    type: int
-    attach_type: int
-    type_name: str
-    kind: str  # "" when not offered
-
-    @property
-    def label(self) -> str:
-        """The program and its section, as error texts name it."""
-        return f'program {self.name}, SEC("{self.section}")'
-
-    def target(self, given: str | None) -> str:
-        """Where it goes: to the target given, which may begin with the kind, else to what its section names."""
-        if given is None:
-            return self.section.partition("/")[2]
-        return given[len(self.kind) + 1 :] if given.startswith(f"{self.kind}:") else given
-
-
-class MapSpec(NamedTuple):
-    """A map of an opened object."""
-
-    pointer: int
-    name: str
-    type: int
-    key_size: int
-    value_size: int
-    max_entries: int
-    flags: int
-    internal: bool
-    pinned: bool
-    memory_bytes: int
-    extra: int
-
-    @property
-    def type_name(self) -> str:
-        """The type in libbpf's words."""
-        return maps.TYPE_NAMES.get(self.type, str(self.type))
 
 
 class LoadedMap(NamedTuple):
@@ -201,8 +154,8 @@ def _load(
             pointer = _open(library, data, name, log, lines)
             try:
                 opened = time.monotonic_ns()
-                programs = _without(library, _programs(library, pointer), wishes, left_out)
-                specs = _map_specs(library, pointer, limits.possible_cpus)
+                programs = _without(library, declared.programs(library, pointer), wishes, left_out)
+                specs = declared.map_specs(library, pointer, limits.possible_cpus)
                 prints = _check(programs, specs, data, limits)
                 replacing.bind(library, programs, wishes.targets, wishes.sessions)
                 _reuse(library, specs, reuse)
@@ -236,7 +189,7 @@ def _load(
             # Since 6.4 a log that does not fit keeps its end; before, it is ENOSPC.
             fits = error != errnos.ENOSPC and len(text) < log_size - 1024
             if fits or log_size == _LOG_SIZES[-1]:
-                raise _load_fault(error, programs, lines, text, wishes.targets)
+                raise load_faults.explain(error, programs, lines, text, wishes.targets)
     raise AssertionError("unreachable: the last size of the log returns or raises")
 
 
@@ -269,7 +222,7 @@ def _open(library: Library, data: memoryview, name: str, log: Any, lines: list[s
     del hold
     if not pointer:
         number = C.get_errno() if len(data) else errnos.EINVAL
-        said = _complaints(lines)
+        said = load_faults.complaints(lines)
         why = said[-1] if said else libbpf.OWN_ERRORS.get(number) or os.strerror(number)
         raise Fault("load", f"open object {name}", why, errno=number, log="\n".join(lines))
     return int(pointer)
@@ -285,82 +238,6 @@ def _check(programs: list[Program], specs: list[MapSpec], data: memoryview, limi
     guard.check_maps(specs)
     guard.check_budget(specs, limits.map_budget_bytes, limits.possible_cpus)
     return bool(kinds.PRINT_HELPERS & calls.helpers.keys())
-
-
-def _programs(library: Library, pointer: int) -> list[Program]:
-    result = []
-    item = library.bpf_object__next_program(pointer, None)
-    while item:
-        section = library.bpf_program__section_name(item).decode(errors="replace")
-        if section == ".text":  # a function that is the only one of its object, which libbpf takes for a program
-            library.bpf_program__set_autoload(item, False)
-            item = library.bpf_object__next_program(pointer, item)
-            continue
-        number = library.bpf_program__type(item) or _give_type(library, item, section)
-        attach_type = library.bpf_program__expected_attach_type(item)
-        type_name = library.libbpf_bpf_prog_type_str(number)
-        result.append(
-            Program(
-                item,
-                library.bpf_program__name(item).decode(errors="replace"),
-                section,
-                number,
-                attach_type,
-                type_name.decode() if type_name else str(number),
-                kinds.attach_kind(number, attach_type, section) or "",
-            )
-        )
-        item = library.bpf_object__next_program(pointer, item)
-    return result
-
-
-def _give_type(library: Library, pointer: int, section: str) -> int:
-    """Type of a program whose section only newer versions of libbpf know; 0 when nobody does."""
-    known = kinds.TYPED.get(section) or kinds.TYPED.get(section.partition("/")[0])
-    if known is None:
-        return 0
-    number, attach_type, flags = known
-    library.bpf_program__set_type(pointer, number)
-    library.bpf_program__set_expected_attach_type(pointer, attach_type)
-    library.bpf_program__set_flags(pointer, library.bpf_program__flags(pointer) | flags)
-    return number
-
-
-def _map_specs(library: Library, pointer: int, possible_cpus: int) -> list[MapSpec]:
-    result = []
-    item = library.bpf_object__next_map(pointer, None)
-    while item:
-        name = library.bpf_map__name(item).decode(errors="replace")
-        internal = library.bpf_map__is_internal(item) or name in usdt.MAPS
-        number = library.bpf_map__type(item)
-        key_size, value_size = library.bpf_map__key_size(item), library.bpf_map__value_size(item)
-        max_entries = library.bpf_map__max_entries(item)
-        memory = map_kinds.memory_bytes(
-            maps.TYPE_NAMES.get(number, ""), key_size, value_size, max_entries, possible_cpus
-        )
-        result.append(
-            MapSpec(
-                item,
-                _map_name(name, internal),
-                number,
-                key_size,
-                value_size,
-                max_entries,
-                library.bpf_map__map_flags(item),
-                internal,
-                library.bpf_map__pin_path(item) is not None,
-                memory,
-                library.bpf_map__map_extra(item),
-            )
-        )
-        item = library.bpf_object__next_map(pointer, item)
-    return result
-
-
-def _map_name(name: str, internal: bool) -> str:
-    """Name of the section for libbpf's own maps, which it calls ``object.bss``."""
-    match = _HIDDEN_MAP.search(name) if internal else None
-    return match[0] if match else name
 
 
 def _reuse(library: Library, specs: list[MapSpec], reuse: Mapping[str, LoadedMap]) -> None:
@@ -395,49 +272,3 @@ def _own_maps(library: Library, specs: list[MapSpec]) -> list[LoadedMap]:
             os.close(loaded.fd)
         raise
     return result
-
-
-def _load_fault(error: int, programs: list[Program], lines: list[str], log: str, targets: Mapping[str, str]) -> Fault:
-    failed = next((match[1] for line in lines if (match := _FAILED_PROGRAM.search(line))), None)
-    program = next((program for program in programs if program.name == failed), None)
-    what = f"load {program.label}" if program else "load the object"
-    text = "\n".join(line for line in lines if "-- BEGIN PROG LOAD LOG --" not in line)
-    unresolved = functions.unresolved(programs, lines)
-    if unresolved:
-        return unresolved
-    refused = functions.not_attachable(program, log) if program else None
-    refused = refused or struct_ops.unused(programs, program, error, lines)
-    if program and program.kind == "freplace":
-        refused = replacing.why_refused(program, program.target(targets.get(program.name)), log)
-    if refused:
-        return refused
-    if program and log.strip():
-        verdict = _verdict(log)
-        return Fault("verifier", what, verdict or os.strerror(error), errno=error, program=program.name, log=log)
-    needs = kinds.KINDS[program.kind].needs if program else ("BPF", "PERFMON")
-    fault = from_errno("load", what, error, needs, program=failed, log=log.strip() or text)
-    if fault.fields["kind"] == "permission" and program and program.kind in kinds.BY_FUNCTION and not missing(needs):
-        fault.fields["hint"] = f"A VM with a distribution's kernel lets {program.kind} programs be: --on vm."
-    said = _complaints(lines)
-    if fault.fields["kind"] == "load":
-        fault.fields["why"] = libbpf.OWN_ERRORS.get(error) or fault.fields["why"]
-        if said:
-            fault.fields["why"] += f": {_cause(said)}"
-    return fault
-
-
-def _verdict(log: str) -> str:
-    """Take the verifier's own last words on the instruction it refused."""
-    lines = [line for line in log.rstrip().splitlines() if line.strip()]
-    useful = [line for line in lines[-8:] if not line.startswith(("processed ", "verification time", "stack depth"))]
-    return useful[-1].strip() if useful else ""
-
-
-def _complaints(lines: list[str]) -> list[str]:
-    """Leave out what libbpf only notes: sections that mean nothing to it."""
-    return [line for line in lines if not line.startswith("elf: skipping ")]
-
-
-def _cause(lines: list[str]) -> str:
-    """Find the first complaint that says more than that loading failed."""
-    return next((line for line in lines if "failed to load" not in line and "LOAD LOG" not in line), lines[-1])

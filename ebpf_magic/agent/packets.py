@@ -9,9 +9,9 @@ from array import array
 from typing import NamedTuple
 
 from . import kinds, libbpf
+from .declared import Program
 from .fault import Fault, from_errno
 from .libbpf import Library
-from .objects import Program
 
 MAX_PACKETS, MAX_BYTES = 1 << 14, 16 << 20  # of one request: the guard's clock waits for it
 _ROOM_BYTES = 512  # what a program may add in front and behind

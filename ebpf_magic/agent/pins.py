@@ -12,7 +12,7 @@ from .fault import Fault, from_errno
 from .libbpf import Library
 
 if TYPE_CHECKING:
-    from .objects import MapSpec
+    from .declared import MapSpec
 
 ROOT = tracefs.MOUNTS["bpf"]
 NEEDS = ("BPF",)

@@ -10,9 +10,9 @@ import time
 from typing import NamedTuple
 
 from . import kinds, libbpf, privileges
+from .declared import Program
 from .fault import Fault, from_errno
 from .libbpf import Library
-from .objects import Program
 
 _ENOTSUPP = 524
 _MAX_BYTES = 1 << 20

@@ -11,8 +11,9 @@ from typing import Any
 
 from . import attach, bpf, kinds, near, tail_calls
 from .attach import Link, struct_ops
+from .declared import Program
 from .fault import Fault
-from .objects import LoadedMap, LoadedObject, Program, notes_on
+from .objects import LoadedMap, LoadedObject, notes_on
 from .readings import Piece, Readings
 from .trace_log import TraceLog
 

@@ -11,7 +11,8 @@ from . import kinds, maps
 from .fault import Fault, from_errno
 
 if TYPE_CHECKING:
-    from .objects import LoadedMap, Program
+    from .declared import Program
+    from .objects import LoadedMap
     from .sessions import Session
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebpf_magic.agent import cgroups, cpus, elf, kinds, map_kinds, maps, near, objects, trace_log
+from ebpf_magic.agent import cgroups, cpus, declared, elf, kinds, map_kinds, maps, near, trace_log
 from ebpf_magic.agent.attach import Context, functions, perf, struct_ops, user
 from ebpf_magic.agent.fault import Fault
 from ebpf_magic.agent.maps import MapInfo
@@ -85,8 +85,8 @@ def test_near_names_among_tens_of_thousands() -> None:
     assert near.close("x", [*names, "do_sys_openat2"]) == []
 
 
-def lsm_program() -> objects.Program:
-    return objects.Program(0, "probe", "lsm/file_open", kinds.LSM, kinds.LSM_MAC, "lsm", "lsm")
+def lsm_program() -> declared.Program:
+    return declared.Program(0, "probe", "lsm/file_open", kinds.LSM, kinds.LSM_MAC, "lsm", "lsm")
 
 
 def test_an_lsm_program_that_the_kernel_would_never_call(monkeypatch: pytest.MonkeyPatch) -> None:

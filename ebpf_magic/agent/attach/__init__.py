@@ -11,7 +11,7 @@ from ..fault import Fault
 from .handles import Context, Handle, KernelLink, Link, LinkFd, close_all
 
 if TYPE_CHECKING:
-    from ..objects import Program
+    from ..declared import Program
 
 __all__ = ["Context", "Handle", "KernelLink", "Link", "attach", "destroy", "lost", "missed"]
 

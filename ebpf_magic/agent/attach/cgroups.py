@@ -15,7 +15,7 @@ from .links import OwnLink
 from .refused import refused
 
 if TYPE_CHECKING:
-    from ..objects import Program
+    from ..declared import Program
 
 _ELSEWHERE = re.compile(r"^/proc/\d+/root")  # what the agent sees through another process
 _MOUNT = "Mount it: mount -t cgroup2 none /sys/fs/cgroup."

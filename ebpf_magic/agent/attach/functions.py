@@ -15,7 +15,7 @@ from .handles import Context, Handle, KernelLink
 from .refused import refused
 
 if TYPE_CHECKING:
-    from ..objects import Program
+    from ..declared import Program
 
 _ENOTSUPP = 524
 _KPROBE = re.compile(r"(?P<symbol>(?:[\w-]+:)?[A-Za-z_][\w.$]*)(?:\+(?P<offset>0x[0-9a-fA-F]+|\d+))?")

@@ -9,7 +9,7 @@ from .. import near
 from ..fault import Fault
 
 if TYPE_CHECKING:
-    from ..objects import Program
+    from ..declared import Program
 
 
 def index_of(program: Program, name: str, target: str) -> int:

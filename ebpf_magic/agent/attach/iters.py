@@ -14,7 +14,7 @@ from .handles import Context, Handle, KernelLink
 from .refused import refused
 
 if TYPE_CHECKING:
-    from ..objects import Program
+    from ..declared import Program
 
 # Iterators that go through the entries of one map, and the kinds of map that they take.
 _MAP_KINDS = {

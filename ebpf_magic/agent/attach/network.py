@@ -15,7 +15,7 @@ from .links import OwnLink
 from .refused import refused
 
 if TYPE_CHECKING:
-    from ..objects import Program
+    from ..declared import Program
 
 _GENERIC = 1 << 1  # XDP_FLAGS_SKB_MODE
 # Refusals that the generic mode would not change.

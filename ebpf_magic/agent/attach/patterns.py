@@ -16,7 +16,7 @@ from .refused import refused
 from .user import resolve
 
 if TYPE_CHECKING:
-    from ..objects import Program
+    from ..declared import Program
 
 _PATTERN = re.compile(r"[\w.*?\[\]$-]+")
 _FLAG_RETURN = 1  # BPF_F_KPROBE_MULTI_RETURN, BPF_F_UPROBE_MULTI_RETURN

@@ -8,7 +8,7 @@ from .. import kinds
 from ..fault import Fault, from_errno
 
 if TYPE_CHECKING:
-    from ..objects import Program
+    from ..declared import Program
 
 
 def refused(program: Program, what: str, target: str, number: int, lines: list[str], reasons: dict[int, str]) -> Fault:

@@ -15,7 +15,8 @@ from .handles import Context, Handle, KernelLink
 from .refused import refused
 
 if TYPE_CHECKING:
-    from ..objects import LoadedObject, Program
+    from ..declared import Program
+    from ..objects import LoadedObject
 
 _GLOBAL = "Only a global function can be replaced: take `static` away there."
 _HINTS = {

@@ -16,7 +16,7 @@ from .links import OwnLink
 from .refused import refused
 
 if TYPE_CHECKING:
-    from ..objects import Program
+    from ..declared import Program
 
 _MAPS = ("sockmap", "sockhash")
 _ATTACH_BPF, _ATTACH_REUSEPORT, _DETACH_REUSEPORT = 50, 52, 68  # SO_ATTACH_BPF and its kin

@@ -15,8 +15,8 @@ from .handles import Handle, KernelLink, Link, close_all
 from .links import OwnLink
 
 if TYPE_CHECKING:
+    from ..declared import Program
     from ..libbpf import Library
-    from ..objects import Program
 
 _ENOTSUPP = 524
 _UNUSED = re.compile(r"prog '([^']*)': SEC\(\"struct_ops\"\) program isn't referenced")

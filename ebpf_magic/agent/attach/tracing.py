@@ -16,7 +16,7 @@ from .handles import Context, EventLink, Handle, KernelLink, close_all
 from .refused import refused
 
 if TYPE_CHECKING:
-    from ..objects import Program
+    from ..declared import Program
 
 _TRACEPOINT = re.compile(r"([\w-]+)[/:]([\w-]+)")
 

@@ -19,8 +19,8 @@ from .links import OwnLink
 from .refused import refused
 
 if TYPE_CHECKING:
+    from ..declared import Program
     from ..libbpf import Library
-    from ..objects import Program
 
 _WAYS = {"ingress": kinds.TCX_INGRESS, "egress": kinds.TCX_EGRESS}
 _POINTS = {"ingress": 1, "egress": 2}  # BPF_TC_INGRESS, BPF_TC_EGRESS

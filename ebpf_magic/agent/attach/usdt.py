@@ -13,7 +13,7 @@ from .refused import refused
 from .user import resolve
 
 if TYPE_CHECKING:
-    from ..objects import Program
+    from ..declared import Program
 
 # The maps that <bpf/usdt.bpf.h> declares and libbpf fills.
 MAPS = frozenset({"__bpf_usdt_specs", "__bpf_usdt_ip_to_spec_id"})

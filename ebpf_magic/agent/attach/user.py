@@ -14,7 +14,7 @@ from .handles import Context, Handle, KernelLink
 from .refused import refused
 
 if TYPE_CHECKING:
-    from ..objects import Program
+    from ..declared import Program
 
 _UPROBE = re.compile(
     r"(?P<path>[^:]+):(?:(?P<symbol>[A-Za-z_][\w.@$]*)(?:\+(?P<plus>0x[0-9a-fA-F]+|\d+))?|(?P<offset>0x[0-9a-fA-F]+))"
