@@ -9,10 +9,10 @@ from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from . import bpf, cpus, machine, maps, objects, privileges, programs, tail_calls, tracefs, wire
+from . import bpf, cpus, machine, objects, privileges, programs, tail_calls, tracefs, wire
 from .fault import Fault
 from .libbpf import Library
-from .map_verbs import MapVerbs, describe, map_call
+from .map_verbs import MapVerbs, describe
 from .objects import LoadedMap
 from .reply import Reply
 from .sessions import Session, detach_all
@@ -40,11 +40,11 @@ class Agent:
         if tracing:
             sweep(tracing)
         names = (
-            "hello btf load attach detach close status stats calibrate read update fill delete clear poke log run "
-            "packets features list cgroups iterate find format"
+            "hello btf load attach detach close status stats calibrate fill log run packets features list cgroups "
+            "iterate find format"
         )
         self.verbs: dict[str, Callable[[Request], Reply]] = {name: getattr(self, f"_{name}") for name in names.split()}
-        self._maps = MapVerbs(self._map, lambda: next(self._handles), passes_fds)
+        self._maps = MapVerbs(self._map, lambda: next(self._handles), self._possible_cpus, passes_fds)
         self.verbs |= self._maps.verbs
         self._shell: Shell | None = None
         if shell:
@@ -203,53 +203,9 @@ class Agent:
                 self._hook_ns[kind] = calibrate.hook_ns(self._library, kind)
         return Reply({"hook_ns": {kind: self._hook_ns[kind] for kind in wanted}})
 
-    def _read(self, request: Request) -> Reply:
-        item = self._map(request.text("map"))
-        snapshot = map_call(
-            item, "read", lambda: maps.read(item.fd, item.info, self._possible_cpus, request.flag("delete"))
-        )
-        fields = {
-            "count": snapshot.count,
-            "read": snapshot.read,
-            "began_ns": snapshot.began_ns,
-            "ended_ns": snapshot.ended_ns,
-            "restarts": snapshot.restarts,
-            "key_bytes": len(snapshot.keys),
-            "value_bytes": len(snapshot.values),
-        }
-        return Reply(fields, [snapshot.keys, snapshot.values])
-
-    def _update(self, request: Request) -> Reply:
-        item = self._map(request.text("map"))
-        count, flags = request.integer("count"), request.integer("flags", 0)
-        split = count * item.info.key_size
-        keys, values = request.payload[:split], request.payload[split:]
-        map_call(
-            item, "update", lambda: maps.update(item.fd, item.info, self._possible_cpus, keys, values, count, flags)
-        )
-        return Reply({})
-
     def _fill(self, request: Request) -> Reply:
         item = self._map(request.text("map"))
         tail_calls.fill(self._owner(request.text("map")), item, request.texts("programs"))
-        return Reply({})
-
-    def _delete(self, request: Request) -> Reply:
-        item = self._map(request.text("map"))
-        count = request.integer("count")
-        return Reply(
-            {"deleted": map_call(item, "delete from", lambda: maps.delete(item.fd, item.info, request.payload, count))}
-        )
-
-    def _clear(self, request: Request) -> Reply:
-        item = self._map(request.text("map"))
-        map_call(item, "clear", lambda: maps.clear(item.fd, item.info, self._possible_cpus))
-        return Reply({})
-
-    def _poke(self, request: Request) -> Reply:
-        item = self._map(request.text("map"))
-        offset = request.integer("offset")
-        map_call(item, "write into", lambda: maps.poke(item.fd, item.info, offset, request.payload))
         return Reply({})
 
     def _cgroups(self, request: Request) -> Reply:

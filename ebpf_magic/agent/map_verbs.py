@@ -1,4 +1,4 @@
-"""The verbs for maps beyond reading and writing: maps of others by id or pin, pins, and what has no list of entries."""
+"""The verbs for maps: of sessions, and of others, opened by id or pin."""
 
 from __future__ import annotations
 
@@ -21,12 +21,20 @@ _MAX_READ_BYTES = 64 << 20
 class MapVerbs:
     """Maps that some other program owns, held while they are looked at; and the verbs."""
 
-    def __init__(self, find: Callable[[str], LoadedMap], number: Callable[[], int], passes_fds: bool) -> None:
+    def __init__(
+        self, find: Callable[[str], LoadedMap], number: Callable[[], int], possible_cpus: int, passes_fds: bool
+    ) -> None:
         self._find = find
         self._number = number
+        self._possible_cpus = possible_cpus
         self._passes_fds = passes_fds
         self.opened: dict[str, LoadedMap] = {}
         self.verbs: dict[str, Callable[[Request], Reply]] = {
+            "read": self._read,
+            "update": self._update,
+            "delete": self._delete,
+            "clear": self._clear,
+            "poke": self._poke,
             "open": self._open,
             "release": self._release,
             "pin": self._pin,
@@ -41,6 +49,50 @@ class MapVerbs:
         held, self.opened = self.opened, {}
         for item in held.values():
             os.close(item.fd)
+
+    def _read(self, request: Request) -> Reply:
+        item = self._find(request.text("map"))
+        snapshot = map_call(
+            item, "read", lambda: maps.read(item.fd, item.info, self._possible_cpus, request.flag("delete"))
+        )
+        fields = {
+            "count": snapshot.count,
+            "read": snapshot.read,
+            "began_ns": snapshot.began_ns,
+            "ended_ns": snapshot.ended_ns,
+            "restarts": snapshot.restarts,
+            "key_bytes": len(snapshot.keys),
+            "value_bytes": len(snapshot.values),
+        }
+        return Reply(fields, [snapshot.keys, snapshot.values])
+
+    def _update(self, request: Request) -> Reply:
+        item = self._find(request.text("map"))
+        count, flags = request.integer("count"), request.integer("flags", 0)
+        split = count * item.info.key_size
+        keys, values = request.payload[:split], request.payload[split:]
+        map_call(
+            item, "update", lambda: maps.update(item.fd, item.info, self._possible_cpus, keys, values, count, flags)
+        )
+        return Reply({})
+
+    def _delete(self, request: Request) -> Reply:
+        item = self._find(request.text("map"))
+        count = request.integer("count")
+        return Reply(
+            {"deleted": map_call(item, "delete from", lambda: maps.delete(item.fd, item.info, request.payload, count))}
+        )
+
+    def _clear(self, request: Request) -> Reply:
+        item = self._find(request.text("map"))
+        map_call(item, "clear", lambda: maps.clear(item.fd, item.info, self._possible_cpus))
+        return Reply({})
+
+    def _poke(self, request: Request) -> Reply:
+        item = self._find(request.text("map"))
+        offset = request.integer("offset")
+        map_call(item, "write into", lambda: maps.poke(item.fd, item.info, offset, request.payload))
+        return Reply({})
 
     def _open(self, request: Request) -> Reply:
         flags = 0 if request.flag("writable") else bpf.RDONLY

@@ -65,7 +65,7 @@ def test_owners_that_cannot_be(kind: int, name: str, why: str) -> None:
     item: Any = SimpleNamespace(
         name="m", fd=-1, info=SimpleNamespace(type_name=map_verbs.maps.TYPE_NAMES[kind], value_size=8)
     )
-    verbs = map_verbs.MapVerbs(lambda handle: item, lambda: 1, False)
+    verbs = map_verbs.MapVerbs(lambda handle: item, lambda: 1, 1, False)
     request: Any = SimpleNamespace(text=lambda key: name)
     with pytest.raises(Fault) as caught:
         verbs.verbs["lookup"](request)
