@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes as C
 import os
 import platform
-from collections.abc import Sequence
 from typing import Any
 
 MAP_CREATE = 0
@@ -20,7 +19,6 @@ LINK_GET_FD_BY_ID, LINK_GET_NEXT_ID, ENABLE_STATS = 30, 31, 32
 ITER_CREATE = 33
 NAME_BYTES = 16
 RDONLY = 1 << 3  # BPF_F_RDONLY, of a map's descriptor
-_KPROBES = (3, 4)  # BPF_PERF_EVENT_KPROBE, BPF_PERF_EVENT_KRETPROBE
 
 _SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}.get(platform.machine(), 280)
 _libc = C.CDLL(None, use_errno=True)
@@ -110,51 +108,6 @@ class ElemAttr(C.Structure):
     _fields_ = [("map_fd", C.c_uint32), ("key", C.c_uint64), ("value", C.c_uint64), ("flags", C.c_uint64)]
 
 
-class _KprobeLinkInfo(C.Structure):
-    """The kernel's struct bpf_link_info of a perf event's link that is a kprobe."""
-
-    _fields_ = [
-        ("type", C.c_uint32),
-        ("id", C.c_uint32),
-        ("prog_id", C.c_uint32),
-        ("gap", C.c_uint32),
-        ("perf_type", C.c_uint32),
-        ("perf_gap", C.c_uint32),
-        ("func_name", C.c_uint64),
-        ("name_len", C.c_uint32),
-        ("offset", C.c_uint32),
-        ("addr", C.c_uint64),
-        ("missed", C.c_uint64),
-    ]
-
-
-class _LinkInfo(C.Structure):
-    """The kernel's struct bpf_link_info, as far as all links to a cgroup, namespace or interface are alike."""
-
-    _fields_ = [
-        ("type", C.c_uint32),
-        ("id", C.c_uint32),
-        ("prog_id", C.c_uint32),
-        ("gap", C.c_uint32),
-        ("target", C.c_uint32),  # ifindex, inode number of the namespace, or the lower half of the cgroup's id
-        ("rest", C.c_uint32 * 11),
-    ]
-
-
-class _LinkAttr(C.Structure):
-    _fields_ = [
-        ("prog_fd", C.c_uint32),
-        ("target", C.c_uint32),
-        ("attach_type", C.c_uint32),
-        ("flags", C.c_uint32),
-        ("more", C.c_uint32 * 8),
-    ]
-
-
-class _AttachAttr(C.Structure):
-    _fields_ = [("target_fd", C.c_uint32), ("prog_fd", C.c_uint32), ("attach_type", C.c_uint32), ("flags", C.c_uint32)]
-
-
 class _CreateAttr(C.Structure):
     _fields_ = [
         ("map_type", C.c_uint32),
@@ -164,57 +117,9 @@ class _CreateAttr(C.Structure):
     ]
 
 
-class _KprobeMultiLinkInfo(C.Structure):
-    """The kernel's struct bpf_link_info of a kprobe.multi link."""
+class InfoAttr(C.Structure):
+    """What OBJ_GET_INFO_BY_FD takes."""
 
-    _fields_ = [
-        ("type", C.c_uint32),
-        ("id", C.c_uint32),
-        ("prog_id", C.c_uint32),
-        ("gap", C.c_uint32),
-        ("addrs", C.c_uint64),
-        ("count", C.c_uint32),
-        ("flags", C.c_uint32),
-        ("missed", C.c_uint64),
-    ]
-
-
-class KprobeMultiAttr(C.Structure):
-    """What LINK_CREATE takes for kprobe.multi."""
-
-    _fields_ = [
-        ("prog_fd", C.c_uint32),
-        ("target_fd", C.c_uint32),
-        ("attach_type", C.c_uint32),
-        ("link_flags", C.c_uint32),
-        ("flags", C.c_uint32),
-        ("count", C.c_uint32),
-        ("names", C.c_uint64),
-        ("addresses", C.c_uint64),
-        ("cookies", C.c_uint64),
-    ]
-
-
-class UprobeMultiAttr(C.Structure):
-    """What LINK_CREATE takes for uprobe.multi."""
-
-    _fields_ = [
-        ("prog_fd", C.c_uint32),
-        ("target_fd", C.c_uint32),
-        ("attach_type", C.c_uint32),
-        ("link_flags", C.c_uint32),
-        ("path", C.c_uint64),
-        ("offsets", C.c_uint64),
-        ("semaphores", C.c_uint64),
-        ("cookies", C.c_uint64),
-        ("count", C.c_uint32),
-        ("flags", C.c_uint32),
-        ("pid", C.c_uint32),
-        ("gap", C.c_uint32),
-    ]
-
-
-class _InfoAttr(C.Structure):
     _fields_ = [("bpf_fd", C.c_uint32), ("info_len", C.c_uint32), ("info", C.c_uint64)]
 
 
@@ -251,7 +156,7 @@ def check(command: int, attr: C.Structure, what: str) -> int:
 def prog_info(fd: int) -> ProgInfo:
     """Ask the kernel about a program."""
     info = ProgInfo()
-    check(OBJ_GET_INFO_BY_FD, _InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read program info")
+    check(OBJ_GET_INFO_BY_FD, InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read program info")
     return info
 
 
@@ -259,7 +164,7 @@ def prog_map_ids(fd: int) -> list[int]:
     """Ids of the maps a program uses."""
     ids = (C.c_uint32 * max(prog_info(fd).nr_map_ids, 1))()
     info = ProgInfo(nr_map_ids=len(ids), map_ids=C.addressof(ids))
-    check(OBJ_GET_INFO_BY_FD, _InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read program info")
+    check(OBJ_GET_INFO_BY_FD, InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read program info")
     return list(ids)[: info.nr_map_ids]
 
 
@@ -267,60 +172,8 @@ def prog_func_info(fd: int, records: type[C.Array[Any]]) -> list[Any]:
     """Read where a program's functions begin, and what types they have: struct bpf_func_info each."""
     found = records()
     info = ProgInfo(nr_func_info=len(found), func_info_rec_size=C.sizeof(found._type_), func_info=C.addressof(found))
-    check(OBJ_GET_INFO_BY_FD, _InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read program info")
+    check(OBJ_GET_INFO_BY_FD, InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read program info")
     return list(found)
-
-
-def kprobe_missed(link_fd: int) -> int | None:
-    """Hits of a kprobe that never came to the program: taken while another ran, or beyond a kretprobe's maxactive.
-
-    None where the kernel does not tell: before 3acf8ace6823 ("bpf: Add missed value to kprobe perf link info"), v6.7.
-    """
-    info = _KprobeLinkInfo()
-    attr = _InfoAttr(link_fd, C.sizeof(info), C.addressof(info))
-    if call(OBJ_GET_INFO_BY_FD, attr) < 0 or attr.info_len < C.sizeof(info) or info.perf_type not in _KPROBES:
-        return None
-    return int(info.missed)
-
-
-def kprobe_multi_missed(link_fd: int) -> int | None:
-    """Hits that a kprobe.multi link never handed to its program.
-
-    None where the kernel does not tell: before e2b2cd592adb ("bpf: Add missed value to kprobe_multi link info"), v6.7.
-    """
-    info = _KprobeMultiLinkInfo()
-    attr = _InfoAttr(link_fd, C.sizeof(info), C.addressof(info))
-    if call(OBJ_GET_INFO_BY_FD, attr) < 0 or attr.info_len < C.sizeof(info):
-        return None
-    return int(info.missed)
-
-
-def link_create(prog_fd: int, target: int, attach_type: int, flags: int = 0, more: Sequence[int] = ()) -> int:
-    """Descriptor of a new link to an interface (by index), cgroup, namespace or map (by descriptor); raises OSError.
-
-    `more` are the 32-bit fields that only some attach types have. The descriptor is close-on-exec.
-    """
-    attr = _LinkAttr(prog_fd, target, attach_type, flags)
-    for index, value in enumerate(more):
-        attr.more[index] = value & 0xFFFFFFFF
-    return check(LINK_CREATE, attr, "create a link")
-
-
-def link_target(fd: int) -> int:
-    """Interface, namespace or cgroup that a link is attached to, as a number; 0 once that is gone."""
-    info = _LinkInfo()
-    check(OBJ_GET_INFO_BY_FD, _InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read link info")
-    return int(info.target)
-
-
-def prog_attach(prog_fd: int, target_fd: int, attach_type: int) -> None:
-    """Attach without a link: until `prog_detach`, or until the target is gone; raises OSError."""
-    check(PROG_ATTACH, _AttachAttr(target_fd, prog_fd, attach_type), "attach a program")
-
-
-def prog_detach(prog_fd: int, target_fd: int, attach_type: int) -> None:
-    """Undo `prog_attach`; raises OSError."""
-    check(PROG_DETACH, _AttachAttr(target_fd, prog_fd, attach_type), "detach a program")
 
 
 def map_create(map_type: int, key_size: int, value_size: int, max_entries: int) -> int:
@@ -331,7 +184,7 @@ def map_create(map_type: int, key_size: int, value_size: int, max_entries: int) 
 def map_info(fd: int) -> MapInfoRaw:
     """Ask the kernel about a map."""
     info = MapInfoRaw()
-    check(OBJ_GET_INFO_BY_FD, _InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read map info")
+    check(OBJ_GET_INFO_BY_FD, InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read map info")
     return info
 
 
@@ -342,10 +195,10 @@ def btf_of(btf_id: int) -> bytes:
         return b""
     try:
         info = BtfInfo()
-        check(OBJ_GET_INFO_BY_FD, _InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read BTF info")
+        check(OBJ_GET_INFO_BY_FD, InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read BTF info")
         raw = C.create_string_buffer(info.btf_size)
         info = BtfInfo(btf=C.addressof(raw), btf_size=len(raw))
-        check(OBJ_GET_INFO_BY_FD, _InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read BTF")
+        check(OBJ_GET_INFO_BY_FD, InfoAttr(fd, C.sizeof(info), C.addressof(info)), "read BTF")
         return raw.raw
     finally:
         os.close(fd)

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from . import bpf, kinds
+from . import bpf, bpf_links, kinds
 from .attach import cgroups, functions, sockets, traffic
 from .attach.links import OwnLink
 from .libbpf import Library
@@ -85,13 +85,13 @@ def attached(library: Library, kind: str, program_fd: int) -> Iterator[None]:
         if kind in ("sk_skb", "sk_msg"):
             map_fd = bpf.map_create(_SOCKMAP, 4, 4, 1)
             stack.callback(os.close, map_fd)
-            bpf.prog_attach(program_fd, map_fd, TYPES[kind][1])
-            stack.callback(bpf.prog_detach, program_fd, map_fd, TYPES[kind][1])
+            bpf_links.prog_attach(program_fd, map_fd, TYPES[kind][1])
+            stack.callback(bpf_links.prog_detach, program_fd, map_fd, TYPES[kind][1])
         elif kind == "lsm_cgroup" and "bpf" not in (functions.security_modules() or ["bpf"]):
             raise OSError(errno.EOPNOTSUPP, "bpf is not among the kernel's security modules: it would never be called")
         elif kind.startswith("cgroup") or kind in ("sock_ops", "lsm_cgroup"):
             directory = stack.enter_context(_empty_cgroup())
-            stack.callback(OwnLink(bpf.link_create(program_fd, directory, TYPES[kind][1])).close)
+            stack.callback(OwnLink(bpf_links.link_create(program_fd, directory, TYPES[kind][1])).close)
         elif kind != "struct_ops":  # which takes a table of functions with names, and is only loaded
             stack.enter_context(_empty_namespace())
             _attach(library, kind, program_fd, stack)
@@ -102,7 +102,7 @@ def _attach(library: Library, kind: str, program_fd: int, stack: ExitStack) -> N
     """Attach it in the network namespace of this thread."""
     if kind == "tc":
         try:
-            stack.callback(OwnLink(bpf.link_create(program_fd, _LOOPBACK, kinds.TCX_INGRESS)).close)
+            stack.callback(OwnLink(bpf_links.link_create(program_fd, _LOOPBACK, kinds.TCX_INGRESS)).close)
         except OSError:  # no tcx: the classic hook
             stack.callback(traffic.Filter(library, _LOOPBACK, "ingress", program_fd, 1).close)
     elif kind == "socket":
@@ -115,11 +115,11 @@ def _attach(library: Library, kind: str, program_fd: int, stack: ExitStack) -> N
     elif kind in ("xdp", "netfilter"):
         more = (_NF_IPV4, _LOCAL_IN, 1, 0) if kind == "netfilter" else ()
         target = _LOOPBACK if kind == "xdp" else 0
-        stack.callback(OwnLink(bpf.link_create(program_fd, target, TYPES[kind][1], more=more)).close)
+        stack.callback(OwnLink(bpf_links.link_create(program_fd, target, TYPES[kind][1], more=more)).close)
     else:
         namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         stack.callback(os.close, namespace)
-        stack.callback(OwnLink(bpf.link_create(program_fd, namespace, TYPES[kind][1])).close)
+        stack.callback(OwnLink(bpf_links.link_create(program_fd, namespace, TYPES[kind][1])).close)
 
 
 @contextmanager

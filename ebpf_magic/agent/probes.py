@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from . import bpf, kinds, network_probes, replaceable
+from . import bpf, bpf_links, kinds, network_probes, replaceable
 from .attach import functions, perf
 from .libbpf import Library
 from .programs import load_empty
@@ -124,11 +124,11 @@ def _attach_multi(kind: str, program_fd: int) -> int:
     if attach_type == kinds.TRACE_KPROBE_MULTI:
         name = C.create_string_buffer(FUNCTION)
         names = (C.c_void_p * 1)(C.addressof(name))
-        attr = bpf.KprobeMultiAttr(program_fd, 0, attach_type, 0, flags, 1, C.addressof(names))
+        attr = bpf_links.KprobeMultiAttr(program_fd, 0, attach_type, 0, flags, 1, C.addressof(names))
     else:
         file, offset = _getppid()
         path, places = C.create_string_buffer(file.encode()), (C.c_uint64 * 1)(offset)
-        attr = bpf.UprobeMultiAttr(
+        attr = bpf_links.UprobeMultiAttr(
             *(program_fd, 0, attach_type, 0, C.addressof(path), C.addressof(places)),
             *(0, 0, 1, flags, os.getpid()),
         )

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Callable
 
-from .. import bpf, kinds
+from .. import bpf_links, kinds
 from ..fault import Fault
 from .handles import Context, Handle, KernelLink, Link, LinkFd, close_all
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["Context", "Handle", "KernelLink", "Link", "attach", "destroy", "lost", "missed"]
 
 _MISSED = {
-    **dict.fromkeys(("kprobe", "kretprobe", "ksyscall", "kretsyscall"), bpf.kprobe_missed),
-    **dict.fromkeys(("kprobe.multi", "kretprobe.multi"), bpf.kprobe_multi_missed),
+    **dict.fromkeys(("kprobe", "kretprobe", "ksyscall", "kretsyscall"), bpf_links.kprobe_missed),
+    **dict.fromkeys(("kprobe.multi", "kretprobe.multi"), bpf_links.kprobe_multi_missed),
 }
 Attacher = Callable[[Context, "Program", str], "list[Handle]"]
 

@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
-from .. import bpf, cgroups, kinds, near, privileges, tracefs
+from .. import bpf_links, cgroups, kinds, near, privileges, tracefs
 from ..fault import Fault
 from .functions import would_be_called
 from .handles import Context, Handle
@@ -33,7 +33,7 @@ def in_cgroup(context: Context, program: Program, target: str) -> list[Handle]:
     path = _find(what, target, about)
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fd = bpf.link_create(context.library.bpf_program__fd(program.pointer), directory, program.attach_type)
+        fd = bpf_links.link_create(context.library.bpf_program__fd(program.pointer), directory, program.attach_type)
     except OSError as error:
         if error.errno == errnos.EPERM and not privileges.missing(kinds.KINDS[program.kind].needs):
             why = "a program is attached to it or to a cgroup above it that lets none be added"

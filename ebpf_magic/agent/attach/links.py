@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import bpf
+from .. import bpf_links
 from .handles import LinkFd
 
 
@@ -27,4 +27,4 @@ class OwnLink(LinkFd):
     @property
     def lost(self) -> bool:
         """Whether what it was attached to is gone: an interface, a cgroup, a namespace."""
-        return self._has_target and self.fd >= 0 and bpf.link_target(self.fd) == 0
+        return self._has_target and self.fd >= 0 and bpf_links.link_target(self.fd) == 0

@@ -7,7 +7,7 @@ import fcntl
 import os
 from typing import TYPE_CHECKING, Any
 
-from .. import bpf, kinds, near
+from .. import bpf_links, kinds, near
 from ..fault import Fault
 from .handles import Context, Handle
 from .interfaces import index_of
@@ -33,7 +33,7 @@ def xdp(context: Context, program: Program, target: str) -> list[Handle]:
     note = ""
     try:
         try:
-            fd = bpf.link_create(prog_fd, index, kinds.ON_XDP)
+            fd = bpf_links.link_create(prog_fd, index, kinds.ON_XDP)
         except OSError as error:
             if error.errno in _FINAL:
                 raise
@@ -41,7 +41,7 @@ def xdp(context: Context, program: Program, target: str) -> list[Handle]:
             note = (
                 f"{program.name} runs on {target} in XDP's generic mode, which is slower: the driver refused it ({why})"
             )
-            fd = bpf.link_create(prog_fd, index, kinds.ON_XDP, _GENERIC)
+            fd = bpf_links.link_create(prog_fd, index, kinds.ON_XDP, _GENERIC)
     except OSError as error:
         reasons = {
             errnos.EBUSY: "another XDP program is attached to this interface, and it takes one only",
@@ -77,7 +77,7 @@ def netfilter(context: Context, program: Program, target: str) -> list[Handle]:
         raise Fault("attach", what, f"a priority is a number of 32 bits, not {number!r}", **about) from None
     prog_fd = context.library.bpf_program__fd(program.pointer)
     try:
-        fd = bpf.link_create(prog_fd, 0, kinds.ON_NETFILTER, more=(_FAMILIES[family], _HOOKS[hook], priority, 0))
+        fd = bpf_links.link_create(prog_fd, 0, kinds.ON_NETFILTER, more=(_FAMILIES[family], _HOOKS[hook], priority, 0))
     except OSError as error:
         reasons = {
             errnos.EBUSY: f"another program has priority {priority} at this hook: {family}:{hook}:1 has another",
@@ -105,7 +105,7 @@ def in_namespace(context: Context, program: Program, target: str) -> list[Handle
             target=target,
         )
     try:
-        fd = bpf.link_create(context.library.bpf_program__fd(program.pointer), namespace, program.attach_type)
+        fd = bpf_links.link_create(context.library.bpf_program__fd(program.pointer), namespace, program.attach_type)
     except OSError as error:
         taken = "another program is attached to this network namespace, and it takes one only"
         reasons = {

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import bpf, elf, kinds, near, traceable
+from .. import bpf, bpf_links, elf, kinds, near, traceable
 from ..fault import Fault, from_errno
 from .handles import Context, Handle, LinkFd
 from .refused import refused
@@ -44,7 +44,7 @@ def kprobe_multi(context: Context, program: Program, target: str) -> list[Handle
     if functions.ambiguous:
         detail += f"; {functions.ambiguous:,} left out, whose name others have too"
     addresses = (C.c_uint64 * len(functions.addresses))(*functions.addresses)
-    attr = bpf.KprobeMultiAttr(
+    attr = bpf_links.KprobeMultiAttr(
         prog_fd=context.library.bpf_program__fd(program.pointer),
         attach_type=kinds.TRACE_KPROBE_MULTI,
         flags=_FLAG_RETURN if program.kind == "kretprobe.multi" else 0,
@@ -73,7 +73,7 @@ def uprobe_multi(context: Context, program: Program, target: str) -> list[Handle
     detail = _checked(what, about, matched, lambda: set(offsets), why)
     places = (C.c_uint64 * len(matched))(*matched)
     file = C.create_string_buffer(path.encode())
-    attr = bpf.UprobeMultiAttr(
+    attr = bpf_links.UprobeMultiAttr(
         prog_fd=context.library.bpf_program__fd(program.pointer),
         attach_type=kinds.TRACE_UPROBE_MULTI,
         path=C.addressof(file),

@@ -8,7 +8,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .. import bpf, kinds, near, processes
+from .. import bpf_links, kinds, near, processes
 from ..fault import Fault
 from .handles import Context, Handle
 from .interfaces import exists, index_of
@@ -28,7 +28,7 @@ class OnMap:
     """A program on the sockets of a map, attached without a link."""
 
     def __init__(self, prog_fd: int, map_fd: int, attach_type: int) -> None:
-        bpf.prog_attach(prog_fd, map_fd, attach_type)
+        bpf_links.prog_attach(prog_fd, map_fd, attach_type)
         self._what: tuple[int, int, int] | None = (prog_fd, map_fd, attach_type)
 
     def close(self) -> None:
@@ -36,7 +36,7 @@ class OnMap:
         what, self._what = self._what, None
         if what:
             try:
-                bpf.prog_detach(*what)
+                bpf_links.prog_detach(*what)
             except OSError as error:
                 if error.errno != errnos.ENOENT:  # somebody else has detached it
                     raise
@@ -58,7 +58,7 @@ def in_map(context: Context, program: Program, target: str) -> list[Handle]:
     attach_type = program.attach_type or kinds.ON_SKB_VERDICT  # SEC("sk_skb") says none
     try:
         try:
-            return [OwnLink(bpf.link_create(prog_fd, item.fd, attach_type), has_target=False)]
+            return [OwnLink(bpf_links.link_create(prog_fd, item.fd, attach_type), has_target=False)]
         except OSError as error:
             # Before 699c23f02c65 ("bpf: Add bpf_link support for sk_msg and sk_skb progs"), v6.10, there is no link.
             if error.errno != errnos.EINVAL:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .. import bpf, kinds, near
+from .. import bpf_links, kinds, near
 from ..fault import Fault, from_errno
 from .handles import Handle, KernelLink, Link, close_all
 from .links import OwnLink
@@ -72,7 +72,7 @@ def attach(library: Library, name: str, pointer: int) -> Link:
     handles: list[Handle] = [KernelLink(library, made)] if made else []
     if by_link and (not made or library.bpf_link__fd(made) == map_fd):  # libbpf 1.1 fills the map in, and that is all
         try:
-            handles.insert(0, OwnLink(bpf.link_create(map_fd, 0, kinds.ON_STRUCT_OPS), has_target=False))
+            handles.insert(0, OwnLink(bpf_links.link_create(map_fd, 0, kinds.ON_STRUCT_OPS), has_target=False))
         except OSError as error:
             close_all(handles)
             raise _refused(name, error.errno or 0, lines) from None

@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
-from .. import bpf, kinds, libbpf
+from .. import bpf_links, kinds, libbpf
 from ..fault import Fault
 from .handles import Context, Handle
 from .interfaces import exists, index_of
@@ -41,7 +41,7 @@ def tc(context: Context, program: Program, target: str) -> list[Handle]:
     try:
         if not priority:
             try:
-                return [OwnLink(bpf.link_create(prog_fd, index, _WAYS[way]))]
+                return [OwnLink(bpf_links.link_create(prog_fd, index, _WAYS[way]))]
             except OSError as error:
                 if error.errno not in _NO_TCX:
                     raise
