@@ -18,6 +18,7 @@ LINK_CREATE = 28
 LINK_GET_FD_BY_ID, LINK_GET_NEXT_ID, ENABLE_STATS = 30, 31, 32
 ITER_CREATE = 33
 NAME_BYTES = 16
+ENOTSUPP = 524  # the kernel's own "this kind cannot do that"; not in Python's errno
 RDONLY = 1 << 3  # BPF_F_RDONLY, of a map's descriptor
 
 _SYS_BPF = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}.get(platform.machine(), 280)
@@ -108,12 +109,22 @@ class ElemAttr(C.Structure):
     _fields_ = [("map_fd", C.c_uint32), ("key", C.c_uint64), ("value", C.c_uint64), ("flags", C.c_uint64)]
 
 
-class _CreateAttr(C.Structure):
+class CreateAttr(C.Structure):
+    """What MAP_CREATE takes, to the types of key and value."""
+
     _fields_ = [
         ("map_type", C.c_uint32),
         ("key_size", C.c_uint32),
         ("value_size", C.c_uint32),
         ("max_entries", C.c_uint32),
+        ("map_flags", C.c_uint32),
+        ("inner_map_fd", C.c_uint32),
+        ("numa_node", C.c_uint32),
+        ("map_name", C.c_char * NAME_BYTES),
+        ("map_ifindex", C.c_uint32),
+        ("btf_fd", C.c_uint32),
+        ("btf_key_type_id", C.c_uint32),
+        ("btf_value_type_id", C.c_uint32),
     ]
 
 
@@ -178,7 +189,7 @@ def prog_func_info(fd: int, records: type[C.Array[Any]]) -> list[Any]:
 
 def map_create(map_type: int, key_size: int, value_size: int, max_entries: int) -> int:
     """Descriptor of a new map without a name; raises OSError."""
-    return check(MAP_CREATE, _CreateAttr(map_type, key_size, value_size, max_entries), "create a map")
+    return check(MAP_CREATE, CreateAttr(map_type, key_size, value_size, max_entries), "create a map")
 
 
 def map_info(fd: int) -> MapInfoRaw:

@@ -11,6 +11,7 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _INSN = struct.Struct("<BBhi")
 _NOTE = struct.Struct("<III")
+_USDT = b"stapsdt\0"
 _SHT_SYMTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 8, 11
 _SHF_EXECINSTR = 4
 _STT_FUNC, _STT_GNU_IFUNC = 2, 10
@@ -101,18 +102,20 @@ def function_offsets(data: memoryview) -> dict[str, int]:
     }
 
 
-def usdt_names(data: memoryview) -> set[str]:
-    """USDT probes of a program or library, as ``provider:name``, from its notes of SystemTap's format."""
+def usdt_probes(data: memoryview) -> set[tuple[str, str, str]]:
+    """Give provider, name and arguments of the USDT probes of a program or library: SystemTap's notes, version 3."""
     found = set()
     for section in sections(data):
         if section.name == ".note.stapsdt":
             notes, at = bytes(data[section.offset : section.offset + section.size]), 0
             while at + _NOTE.size <= len(notes):
-                owner, size, _ = _NOTE.unpack_from(notes, at)
-                begin = at + _NOTE.size + (owner + 3) // 4 * 4
-                # Three addresses, then provider, name and arguments, each with a NUL.
-                provider, name, *_ = *notes[begin + 24 : begin + size].split(b"\0"), b"", b""
-                found.add(f"{provider.decode(errors='replace')}:{name.decode(errors='replace')}")
+                owner_size, size, _ = _NOTE.unpack_from(notes, at)
+                at += _NOTE.size
+                begin = at + (owner_size + 3) // 4 * 4
+                if notes[at : at + owner_size] == _USDT and size > 24:  # three addresses, then three texts
+                    texts = [*notes[begin + 24 : begin + size].split(b"\0"), b"", b"", b""]
+                    provider, name, arguments = (text.decode(errors="replace") for text in texts[:3])
+                    found.add((provider, name, arguments))
                 at = begin + (size + 3) // 4 * 4
     return found
 

@@ -6,16 +6,12 @@ import fnmatch
 import mmap
 import os
 import re
-import struct
 from collections.abc import Callable, Iterable, Iterator
 
 from . import elf, near, tracefs
-from .attach import user
+from .attach import functions, user
 from .fault import Fault
 
-_PMU = "/sys/bus/event_source/devices/kprobe/type"
-_NOTE = struct.Struct("<III")
-_USDT = b"stapsdt\0"
 _MAX_FORMAT_BYTES = 1 << 20
 
 
@@ -33,7 +29,7 @@ def find(kind: str, pattern: str) -> list[str]:
         "tracepoint": _tracepoints,
         "syscall": _syscalls,
         "function": near.kernel_functions,
-        "kprobe": lambda: near.kernel_functions() if _has_kprobes() else (),
+        "kprobe": lambda: near.kernel_functions() if functions.has_kprobes() else (),
     }
     if kind == "file":
         return _in_file(pattern)
@@ -78,10 +74,6 @@ def _tracefs(what: str) -> str:
     return root
 
 
-def _has_kprobes() -> bool:
-    return os.path.exists(_PMU) or os.path.exists(f"{tracefs.tracing()}/kprobe_events")
-
-
 def _in_file(pattern: str) -> list[str]:
     name, _, wanted = pattern.partition(":")
     what = f"look into {name}"
@@ -108,30 +100,15 @@ def _near_files(name: str) -> list[str]:
 
 
 def _usdt(path: str, what: str) -> set[tuple[str, str, str]]:
-    """Give provider, name and arguments of a file's own probes (SystemTap's notes of version 3)."""
+    """Give provider, name and arguments of a file's own probes; raises `Fault`."""
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
             view = memoryview(data)
             try:
-                found = next((each for each in elf.sections(view) if each.name == ".note.stapsdt"), None)
-                notes = bytes(view[found.offset : found.offset + found.size]) if found else b""
+                return elf.usdt_probes(view)
             finally:
                 view.release()
     except (OSError, ValueError) as error:
         raise Fault("usage", what, f"it cannot be read: {error}") from None
     except elf.DamagedElf as error:
         raise Fault("usage", what, str(error), "Probes are in programs and libraries, ELF files.") from None
-    return set(_probes(notes))
-
-
-def _probes(notes: bytes) -> Iterator[tuple[str, str, str]]:
-    at = 0
-    while at + _NOTE.size <= len(notes):
-        name_size, size, _ = _NOTE.unpack_from(notes, at)
-        at += _NOTE.size
-        owner = notes[at : at + name_size]
-        at += -(-name_size // 4) * 4
-        if owner == _USDT and size > 24:  # three addresses, then three texts
-            provider, probe, arguments, *_ = [*notes[at + 24 : at + size].split(b"\0"), b"", b"", b""]
-            yield tuple(part.decode(errors="replace") for part in (provider, probe, arguments))  # type: ignore[misc]
-        at += -(-size // 4) * 4

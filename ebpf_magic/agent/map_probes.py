@@ -30,23 +30,6 @@ _BTF = (
 )
 
 
-class _CreateAttr(C.Structure):
-    _fields_ = [
-        ("map_type", C.c_uint32),
-        ("key_size", C.c_uint32),
-        ("value_size", C.c_uint32),
-        ("max_entries", C.c_uint32),
-        ("map_flags", C.c_uint32),
-        ("inner_map_fd", C.c_uint32),
-        ("numa_node", C.c_uint32),
-        ("map_name", C.c_char * bpf.NAME_BYTES),
-        ("map_ifindex", C.c_uint32),
-        ("btf_fd", C.c_uint32),
-        ("btf_key_type_id", C.c_uint32),
-        ("btf_value_type_id", C.c_uint32),
-    ]
-
-
 class _BtfAttr(C.Structure):
     _fields_ = [
         ("btf", C.c_uint64),
@@ -59,7 +42,7 @@ class _BtfAttr(C.Structure):
 
 def create(kind: str) -> int:
     """Descriptor of an empty map of that kind; raises OSError."""
-    attr = _CreateAttr(_NUMBERS[kind], 0, 4, 1, map_name=b"em_probe")
+    attr = bpf.CreateAttr(_NUMBERS[kind], 0, 4, 1, map_name=b"em_probe")
     if kind == "arena":
         attr.value_size, attr.map_flags = 0, _MMAPABLE
     elif kind == "user_ringbuf":

@@ -14,8 +14,8 @@ from .map_kinds import ARRAYS
 if TYPE_CHECKING:
     from .maps import MapInfo
 
-ENOTSUPP = 524  # the kernel's own "this kind of map cannot do that"; not in Python's errno
-_NOT_IN_ONE = frozenset({ENOTSUPP, errno.EINVAL, errno.EOPNOTSUPP})  # of looking up and deleting in one step
+# What the kernel says where it cannot do many, or two steps, in one.
+NOT_IN_ONE = frozenset({bpf.ENOTSUPP, errno.EINVAL, errno.EOPNOTSUPP})
 _PASSES = 8  # of an element walk, at most
 
 
@@ -77,7 +77,7 @@ def drain(fd: int, info: MapInfo, stride: int) -> tuple[memoryview, memoryview, 
     while len(keys) < 2 * info.max_entries and bpf.call(bpf.MAP_GET_NEXT_KEY, step) == 0:
         step.key = C.addressof(key)
         error = C.get_errno() if bpf.call(bpf.MAP_LOOKUP_AND_DELETE_ELEM, take) < 0 else 0
-        if error in _NOT_IN_ONE:
+        if error in NOT_IN_ONE:
             error = C.get_errno() if bpf.call(bpf.MAP_LOOKUP_ELEM, take) < 0 else 0
             if not error and bpf.call(bpf.MAP_DELETE_ELEM, ElemAttr(fd, C.addressof(key), 0, 0)) < 0:
                 error = C.get_errno()

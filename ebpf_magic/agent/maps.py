@@ -43,7 +43,6 @@ _SMALL_BYTES = 64 << 10
 _CHUNK = 1 << 16  # entries a system call
 _FIRST_BYTES = 256 << 20  # larger buffers grow as they fill; below that they are as large as the map can be
 _STORES: dict[int, Any] = {1: C.c_uint8, 2: C.c_uint16, 4: C.c_uint32, 8: C.c_uint64}
-_NO_BATCH = frozenset({map_walks.ENOTSUPP, errno.EINVAL, errno.EOPNOTSUPP})
 
 
 class MapInfo(NamedTuple):
@@ -199,7 +198,7 @@ def update(fd: int, info: MapInfo, possible_cpus: int, keys: Any, values: Any, c
     if bpf.call(bpf.MAP_UPDATE_BATCH, attr) < 0:
         error = C.get_errno()
         done = attr.count if attr.count < count else 0
-        if error in _NO_BATCH and done == 0:
+        if error in map_walks.NOT_IN_ONE and done == 0:
             done, error = map_walks.update(fd, info.key_size, stride, key_address, value_address, count, flags)
     del key_hold, value_hold
     if error:
@@ -232,7 +231,7 @@ def delete(fd: int, info: MapInfo, keys: Any, count: int) -> int:
     while position < count:
         attr = _BatchAttr(0, 0, address + position * info.key_size, 0, count - position, fd, 0, 0)
         error = C.get_errno() if bpf.call(bpf.MAP_DELETE_BATCH, attr) < 0 else 0
-        if error in _NO_BATCH:
+        if error in map_walks.NOT_IN_ONE:
             attr_one = bpf.ElemAttr(fd, address + position * info.key_size, 0, 0)
             error = C.get_errno() if bpf.call(bpf.MAP_DELETE_ELEM, attr_one) < 0 else 0
             attr.count = 0 if error else 1
@@ -299,7 +298,7 @@ def _read_batches(fd: int, info: MapInfo, stride: int, delete: bool) -> tuple[me
         if error == errno.ENOSPC:  # one bucket holds more entries than the chunk has room for
             chunk *= 4
             continue
-        if error in _NO_BATCH and count == 0:
+        if error in map_walks.NOT_IN_ONE and count == 0:
             return None
         if error not in (0, errno.ENOENT):
             raise OSError(error, os.strerror(error))

@@ -96,7 +96,7 @@ def functions(path: str) -> set[str]:
 
 def usdt_probes(path: str) -> set[str]:
     """USDT probes a file has, as ``provider:name``; empty when it is no ELF file that can be read."""
-    return of_file(path, elf.usdt_names) or set()
+    return {f"{provider}:{name}" for provider, name, _ in of_file(path, elf.usdt_probes) or ()}
 
 
 def of_file(path: str, read: Callable[[memoryview], T]) -> T | None:

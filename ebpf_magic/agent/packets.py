@@ -8,14 +8,13 @@ import os
 from array import array
 from typing import NamedTuple
 
-from . import kinds, libbpf
+from . import bpf, kinds, libbpf
 from .declared import Program
 from .fault import Fault, from_errno
 from .libbpf import Library
 
 MAX_PACKETS, MAX_BYTES = 1 << 14, 16 << 20  # of one request: the guard's clock waits for it
 _ROOM_BYTES = 512  # what a program may add in front and behind
-_ENOTSUPP = 524
 
 
 class Results(NamedTuple):
@@ -56,7 +55,7 @@ def run(
 
 
 def _refused(what: str, program: Program, error: int, number: int, length: int) -> Fault:
-    if error in (_ENOTSUPP, errnos.EOPNOTSUPP):
+    if error in (bpf.ENOTSUPP, errnos.EOPNOTSUPP):
         return Fault(
             "unsupported",
             what,

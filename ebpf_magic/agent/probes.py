@@ -13,7 +13,6 @@ from .attach import functions, perf
 from .libbpf import Library
 from .programs import load_empty
 
-SLEEPABLE = 1 << 4
 # What getpgid(PID) calls, and little else does: in the kernel's BTF, and open to ftrace.
 FUNCTION = b"security_task_getpgid"
 _HOOK = b"task_getpgid"
@@ -49,7 +48,7 @@ def load(library: Library, kind: str) -> int:
     if kind in network_probes.TYPES:
         return network_probes.load(library, kind)
     if kind == "syscall":
-        return load_empty(library, kinds.SYSCALL, flags=SLEEPABLE)
+        return load_empty(library, kinds.SYSCALL, flags=kinds.SLEEPABLE)
     if kind in _TYPES:
         return load_empty(library, _TYPES[kind])
     if kind in _MULTI:

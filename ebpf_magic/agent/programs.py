@@ -9,12 +9,11 @@ import struct
 import time
 from typing import NamedTuple
 
-from . import kinds, libbpf, privileges
+from . import bpf, kinds, libbpf, privileges
 from .declared import Program
 from .fault import Fault, from_errno
 from .libbpf import Library
 
-_ENOTSUPP = 524
 _MAX_BYTES = 1 << 20
 # r0 = 0; exit
 EMPTY = struct.pack("<BBhi", 0xB7, 0, 0, 0) + struct.pack("<BBhi", 0x95, 0, 0, 0)
@@ -45,7 +44,7 @@ def run(library: Library, fd: int, program: Program, ctx: bytes, data: bytes, re
     began = time.monotonic_ns()
     error = -library.bpf_prog_test_run_opts(fd, C.byref(options))
     took = time.monotonic_ns() - began
-    if error in (_ENOTSUPP, errnos.EOPNOTSUPP):
+    if error in (bpf.ENOTSUPP, errnos.EOPNOTSUPP):
         raise Fault(
             "unsupported",
             what,

@@ -215,8 +215,10 @@ LIBRARY = library(
 
 
 def test_usdt_probes_of_a_file() -> None:
-    assert elf.usdt_names(memoryview(LIBRARY)) == {"python:gc__start", "app:request"}
-    assert elf.usdt_names(memoryview(small_elf(b""))) == set()
+    # One place has arguments, the other has none.
+    request = {("app", "request", ""), ("app", "request", "4@%eax")}
+    assert elf.usdt_probes(memoryview(LIBRARY)) == {("python", "gc__start", "4@%eax")} | request
+    assert elf.usdt_probes(memoryview(small_elf(b""))) == set()
 
 
 def test_where_functions_begin_in_a_file() -> None:
@@ -231,7 +233,7 @@ def test_a_damaged_library_is_read_or_refused(data: st.DataObject) -> None:
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     view = memoryview(bytes(whole))
     try:
-        elf.usdt_names(view)
+        elf.usdt_probes(view)
         elf.function_offsets(view)
     except elf.DamagedElf:
         return

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from .. import kinds, libbpf, near, tracefs
+from .. import bpf, kinds, libbpf, near, tracefs
 from ..fault import Fault
 from .handles import Context, Handle, KernelLink
 from .refused import refused
@@ -17,7 +17,6 @@ from .refused import refused
 if TYPE_CHECKING:
     from ..declared import Program
 
-_ENOTSUPP = 524
 _KPROBE = re.compile(r"(?P<symbol>(?:[\w-]+:)?[A-Za-z_][\w.$]*)(?:\+(?P<offset>0x[0-9a-fA-F]+|\d+))?")
 _SYSCALL = re.compile(r"[a-z]\w*")
 _UNRESOLVED = re.compile(r"prog '([^']*)': failed to find kernel BTF type ID")
@@ -92,7 +91,7 @@ def by_function(context: Context, program: Program, target: str) -> list[Handle]
         errnos.EBUSY: "this function cannot be traced (notrace), or something else has patched its entry",
         errnos.E2BIG: "the function has as many programs as the kernel allows",
         errnos.EOPNOTSUPP: without,
-        _ENOTSUPP: without,
+        bpf.ENOTSUPP: without,
     }
     raise refused(program, what, target, number, lines, reasons)
 
@@ -170,8 +169,13 @@ def security_modules() -> list[str]:
         return []
 
 
+def has_kprobes() -> bool:
+    """Whether this kernel is built with kprobes."""
+    return os.path.exists(_PMU) or os.path.exists(f"{tracefs.tracing()}/kprobe_events")
+
+
 def _check_kprobes(what: str, about: dict[str, Any]) -> None:
-    if not os.path.exists(_PMU) and not os.path.exists(f"{tracefs.tracing()}/kprobe_events"):
+    if not has_kprobes():
         raise Fault("attach", what, "this kernel is built without kprobes (CONFIG_KPROBE_EVENTS)", _IN_A_VM, **about)
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .. import bpf_links, kinds, near
+from .. import bpf, bpf_links, kinds, near
 from ..fault import Fault, from_errno
 from .handles import Handle, KernelLink, Link, close_all
 from .links import OwnLink
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..declared import Program
     from ..libbpf import Library
 
-_ENOTSUPP = 524
 _UNUSED = re.compile(r"prog '([^']*)': SEC\(\"struct_ops\"\) program isn't referenced")
 _BY_LINK = 1 << 13  # BPF_F_LINK
 # libbpf 1.2 and later know both, 1.1 the first alone; with one name both behave alike.
@@ -51,7 +50,7 @@ def unused(programs: Sequence[Program], failed: Program | None, error: int, line
     """Explain that loading failed because no table has a function; None when that is not why."""
     named = next((match[1] for line in lines if (match := _UNUSED.search(line))), None)  # libbpf 1.3 and later
     program = next((program for program in programs if program.name == named), None)
-    if failed is not None and failed.kind == "struct_ops" and error == _ENOTSUPP:  # the kernel itself
+    if failed is not None and failed.kind == "struct_ops" and error == bpf.ENOTSUPP:  # the kernel itself
         program = failed
     if program is None:
         return None
