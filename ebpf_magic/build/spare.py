@@ -48,15 +48,19 @@ class Spare:
         self.command = tuple(command)
         self._folder = Path(tempfile.mkdtemp(prefix="ebpf_magic-")).resolve()
         words = [*command, f"-ffile-prefix-map={self._folder}=.", "-x", "c", str(_UNIT), "-c", "-o", "-"]
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _RUN, "sh", str(self._folder), *words],
-            cwd=self._folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment() | {"TMPDIR": str(self._folder), "LD_BIND_NOW": "1"} | _MALLOC,
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", _RUN, "sh", str(self._folder), *words],
+                cwd=self._folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment() | {"TMPDIR": str(self._folder), "LD_BIND_NOW": "1"} | _MALLOC,
+                start_new_session=True,
+            )
+        except OSError:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
         limit(self._process.pid)
         self._given = False
         self._timer = threading.Timer(_WAIT_S, self.close)
@@ -150,7 +154,8 @@ def prepare() -> None:
     """Have a compiler wait for the next cell, where one is expected and none waits; let the one before go."""
     _let_go()
     if sys.platform == "linux" and _next and _waiting is None:
-        _exchange(Spare(_next))
+        with contextlib.suppress(OSError):  # no room, no process left: the next cell is compiled the plain way
+            _exchange(Spare(_next))
 
 
 def take() -> Spare | None:

@@ -138,3 +138,16 @@ os.kill(os.getpid(), signal.SIGKILL)
     pid = int(done.stdout)
     assert eventually(lambda: not Path(f"/proc/{pid}").exists())
     assert eventually(lambda: os.listdir(tmp_path) == [])
+
+
+def test_where_it_cannot_be_started_nothing_fails_and_nothing_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refused(*args: object, **kwargs: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    build.compile_cell(CELL, kernel=KERNEL)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    build.settle()
+    assert (spare.take(), list(tmp_path.iterdir())) == (None, [])
