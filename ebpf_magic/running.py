@@ -160,7 +160,7 @@ def load_object(
     allow_change: bool = False,
     map_budget_bytes: int = MAP_BUDGET_BYTES,
     max_cpu: float = MAX_CPU,
-    optional: str | Sequence[str] = (),
+    optional: Sequence[str] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Session | Group:
     """Load a compiled object into the kernel and attach it; the rest is as with :func:`run`.
@@ -249,7 +249,11 @@ class _Cell:
             session = self.start(on)
         else:
             session = Group(self.name, _start_on_each(self, _distinct(on)))
-        build.settle()
+        try:
+            build.settle()
+        except BaseException:  # an interrupt: nobody would have the session to stop it
+            session.stop()
+            raise
         _replace(self.previous, session)
         return session
 
@@ -366,7 +370,13 @@ def _start_on_each(cell: _Cell, hosts: Mapping[str, str | AgentHost]) -> list[Se
         if isinstance(error, EbpfMagicError):
             error.what = f"on {name}: {error.what}"
         raise error
-    return [future.result() for future in futures]
+    started = [future.result() for future in futures]
+    if len({session.host for session in started}) < len(started):
+        for session in started:
+            session.stop()
+        same = ", ".join(f"{name} is {session.host}" for name, session in zip(hosts, started, strict=True))
+        raise UsageError(f"run on {', '.join(hosts)}", f"a host is named twice: {same}")
+    return started
 
 
 def start_unlisted(source: str, name: str, on: str) -> Session:
@@ -389,8 +399,13 @@ def start_unlisted(source: str, name: str, on: str) -> Session:
     build.keep()
     with _lock:
         _unlisted.add(session)
-    session.on_end(lambda: _unlisted.discard(session))
+    session.on_end(lambda: _unlist(session))
     return session
+
+
+def _unlist(session: Session) -> None:
+    with _lock:
+        _unlisted.discard(session)
 
 
 def sessions() -> list[Session | Group]:
@@ -478,13 +493,16 @@ def _replace(previous: Session | Group | None, session: Session | Group) -> None
     """
     attached = session.attached_ns
     with _lock:
+        meanwhile = _sessions.get(session.name)  # another thread's, which had the same one to replace
         _sessions[session.name] = session
     session.on_end(lambda: _forget(session))
+    _watchman.start()
     if previous is not None and any(member.state == "running" for member in previous.members):
         began = time.monotonic_ns()
         previous.stop()
         session.swap_ns = (began - attached, time.monotonic_ns() - attached)
-    _watchman.start()
+    if meanwhile is not None and meanwhile is not previous:
+        meanwhile.stop()
 
 
 def _forget(session: Session | Group) -> None:
@@ -540,8 +558,13 @@ def _by_host(group: list[Session]) -> dict[AgentHost, list[Session]]:
 def _at_exit() -> None:
     if os.getpid() != _PROCESS:  # a forked child's end is not the end of its parent's sessions
         return
-    stop_all()
-    registry.close_all()
+    with _lock:
+        everything = [*members(), *_unlisted]
+    try:
+        for session in everything:  # one after the other: no thread can be started any more
+            session.stop()
+    finally:
+        registry.close_all()
 
 
 _PROCESS = os.getpid()

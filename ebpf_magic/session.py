@@ -426,20 +426,23 @@ class Session:
         self._log_dropped += excess + reply["dropped"]
 
     def _end(self, state: str, message: str) -> None:
-        with self.lock:
-            if self._ending or self._state != "running":
-                return
-            self._ending = True
-            self.message = message
-            try:
-                self._detach_and_keep()
-            except HostError as error:
-                state, self.message = "failed", self.message or str(error)
-            finally:
-                self._state = state
-                calls, self._on_end = self._on_end, []
-        for call in calls:
-            call()
+        calls: list[Callable[[], None]] = []
+        try:
+            with self.lock:
+                if self._ending or self._state != "running":
+                    return
+                self._ending = True
+                self.message = message
+                try:
+                    self._detach_and_keep()
+                except HostError as error:
+                    state, self.message = "failed", self.message or str(error)
+                finally:
+                    self._state = state
+                    calls, self._on_end = self._on_end, []
+        finally:
+            for call in calls:
+                call()
 
     def _detach_and_keep(self) -> None:
         """Programs out first, then the last reading of everything they wrote, then the maps."""
@@ -449,13 +452,17 @@ class Session:
                 self._stats = self.agent_host.stats(self.token)
                 self._fetch_log()
         finally:
-            for item in self._all_maps.values():
-                try:
-                    item.keep_final()
-                except EbpfMagicError as error:
-                    self.warnings.append(str(error))
-            if self.agent_host.alive:
-                self.agent_host.close_session(self.token)
+            try:
+                for item in self._all_maps.values():
+                    try:
+                        item.keep_final()
+                    except EbpfMagicError as error:
+                        self.warnings.append(str(error))
+            finally:  # also after an interrupt: nobody can stop it a second time
+                for item in self._all_maps.values():
+                    item.handle.close()
+                if self.agent_host.alive:
+                    self.agent_host.close_session(self.token)
 
 
 def read_types(built: build.Built) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -159,6 +161,32 @@ def test_cards_and_views_of_each_host_as_text() -> None:
 def test_wrong_hosts(on: list[object], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         em.run(CELL, on=on)  # type: ignore[arg-type]
+
+
+def test_two_names_of_one_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_auto", "two")
+    with pytest.raises(UsageError, match="twice: auto is two, two is two"):
+        em.run(CELL, on=["auto", "two"])
+    assert registry.get("two").status()["sessions"] == {}
+
+
+def test_it_ends_with_its_process() -> None:
+    made = [
+        "import sys",
+        "import ebpf_magic as em",
+        "from ebpf_magic.hosts import registry",
+        "for name in ('one', 'two'):",
+        "    def make(name=name):",
+        "        host = registry._MAKERS[sys.argv[1]]()",
+        "        host.name = name",
+        "        return host",
+        "    registry._MAKERS[name] = make",
+        f"em.run({CELL!r}, name='both', on=['one', 'two'])",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(made), rights.host_name()], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_host_it_does_not_run_on() -> None:

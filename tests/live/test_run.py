@@ -436,3 +436,40 @@ def test_interrupt_while_compiling_or_loading_leaves_nothing() -> None:
     with em.run(GETPPID) as session:
         work()
         assert session.maps["counts"].df().loc[os.getpid(), "value"] == 23
+
+
+def test_of_two_threads_that_run_one_name_only_one_session_stays() -> None:
+    found: list[em.Session] = []
+    threads = [threading.Thread(target=lambda: found.append(em.run(GETPPID, name="same"))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(session.state for session in found) == ["running", "stopped", "stopped"]
+    assert [session.state for session in em.sessions()] == ["running"]
+
+
+def test_an_interrupt_while_stopping_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: em.Map) -> None:
+        raise KeyboardInterrupt
+
+    session = em.run(GETPPID, name="interrupted")
+    monkeypatch.setattr(em.Map, "keep_final", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        session.stop()
+    assert (session.state, em.sessions()) == ("stopped", [])
+    assert session.agent_host.status()["sessions"] == {}
+
+
+def test_an_interrupt_after_attaching_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ebpf_magic import build
+    from ebpf_magic.hosts import registry
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(build, "settle", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        em.run(GETPPID, name="interrupted")
+    assert em.sessions() == []
+    assert registry.get("auto").status()["sessions"] == {}
