@@ -67,8 +67,7 @@ def _help() -> str:
     """Text of ``%%ebpf?``: the parsers' own help, and the macros of ebpf_magic.h."""
     from ebpf_magic.build import macros_help
 
-    parts = [options.cell_parser().format_help(), options.line_parser().format_help(), "Macros of ebpf_magic.h:"]
-    return "\n".join([*parts, macros_help()])
+    return "\n".join([options.help_text(), "Macros of ebpf_magic.h:", macros_help()])
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -28,10 +28,10 @@ class Parser(argparse.ArgumentParser):
         unknown = re.search(r"unrecognized arguments: (-\S+)", message)
         near: list[str] = []
         if unknown:
-            options = [name for action in self._actions for name in action.option_strings]
+            options = [name for each in _with_verbs(self) for action in each._actions for name in action.option_strings]
             near = get_close_matches(unknown[1].split("=")[0], options)
             message = f"unknown option {unknown[1]}"
-        raise UsageError(self.prog, message, f"{self.prog}? shows all options.", near=near)
+        raise UsageError(self.prog, message, f"{self.prog.split()[0]}? shows all options.", near=near)
 
 
 def seconds(text: str) -> float:
@@ -110,7 +110,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--quiet", action="store_true", help="show no card")
     add("--allow-change", action="store_true", help="allow programs that can change what the machine does")
     add("--map-budget", type=size, metavar="256M", help="kernel memory the maps may take")
-    add("--max-cpu", type=share, metavar="25%%", help="share of one core above which the programs are detached")
+    add("--max-cpu", type=share, metavar="25%", help="share of one core above which the programs are detached")
     add("--optional", action="append", default=[], metavar="PROGRAM",
         help="go on without this program where the kernel cannot run it, and say why")  # fmt: skip
 
@@ -169,13 +169,27 @@ def line_parser() -> Parser:
     return parser
 
 
+def help_text() -> str:
+    """Return the help of both magics, and of each verb."""
+    return "\n".join(parser.format_help() for parser in [cell_parser(), *_with_verbs(line_parser())])
+
+
+def _with_verbs(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """Return a parser and those of its verbs."""
+    verbs = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return [parser, *(each for action in verbs for each in action.choices.values())]
+
+
 def parse(parser: Parser, line: str) -> argparse.Namespace:
     """Parse a magic's line."""
+    return parser.parse_args(_words(parser, line))
+
+
+def _words(parser: Parser, line: str) -> list[str]:
     try:
-        words = shlex.split(line)
+        return shlex.split(line)
     except ValueError as error:
         raise UsageError(parser.prog, f"{line!r}: {error}") from None
-    return parser.parse_args(words)
 
 
 def parse_line(line: str) -> argparse.Namespace:
@@ -184,8 +198,9 @@ def parse_line(line: str) -> argparse.Namespace:
     if found is None:
         return parse(line_parser(), line)
     command = (found["command"] or "").rstrip()
-    words = ["sh", *shlex.split(found["options"])]
-    return line_parser().parse_args([*words, "--", command] if command else words)
+    parser = line_parser()
+    words = ["sh", *_words(parser, found["options"])]
+    return parser.parse_args([*words, "--", command] if command else words)
 
 
 def sh_options(options: argparse.Namespace) -> dict[str, Any]:

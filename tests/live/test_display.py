@@ -74,7 +74,7 @@ def test_quiet_shows_nothing_and_stop_all_stops(shell: InteractiveShell) -> None
 
 def test_help_has_options_and_macros(shell: InteractiveShell) -> None:
     text = shell.find_cell_magic("ebpf").__doc__
-    for word in ("--keep-maps", "--max-cpu", "doctor", "HIST_BY(", "ELAPSED_NS("):
+    for word in ("--keep-maps", "--max-cpu", "doctor", "--kind", "--timeout", "HIST_BY(", "ELAPSED_NS("):
         assert word in text
 
 

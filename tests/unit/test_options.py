@@ -122,6 +122,20 @@ def test_help_names_every_option() -> None:
         assert option in text
 
 
+def test_help_names_every_option_of_every_verb() -> None:
+    text = options.help_text()
+    for word in ("%ebpf doctor", "--all", "--kind", "TARGET", "PROG.o", "--timeout 10s", "COMMAND", "--max-cpu 25% "):
+        assert word in text
+
+
+def test_a_complaint_names_help_that_there_is() -> None:
+    for line in ("probes --knd iter x", "sh --timeout never ls"):
+        with pytest.raises(UsageError, match=r"\n%ebpf\? shows all options\."):
+            options.parse_line(line)
+    with pytest.raises(UsageError, match=r"unknown option --knd \(near: --kind\)"):
+        options.parse_line("probes --knd iter x")
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -138,7 +152,9 @@ def test_a_shell_command_stays_as_it_was_typed(line: str, expected: dict[str, ob
     assert chosen == {"on": None, "timeout_s": None, **expected}
 
 
-@pytest.mark.parametrize("line", ["sh", "sh --on", "sh --on vm", "sh --onn vm ls", "sh --timeout never ls", "shell ls"])
+@pytest.mark.parametrize(
+    "line", ["sh", "sh --on", "sh --on vm", "sh --onn vm ls", "sh --timeout never ls", "shell ls", "sh --on 'vm ls"]
+)
 def test_shell_lines_that_cannot_be_read(line: str) -> None:
     with pytest.raises(UsageError):
         options.parse_line(line)
