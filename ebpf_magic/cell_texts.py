@@ -42,6 +42,11 @@ class Cell(NamedTuple):
     options: dict[str, object] = {}  # noqa: RUF012
 
 
+def record_name(name: str) -> str:
+    """Name the struct of a tracepoint's record, as C takes it: ``9p_client_req`` begins with a digit."""
+    return f"{'_' if name[:1].isdigit() else ''}{_c_name(name)}_record"
+
+
 def of_tracepoint(category: str, name: str, struct_name: str, record: list[tracepoint.Field]) -> Cell:
     """Count the hits of a tracepoint by the first number in its record, else by process."""
     found = tracepoint.numbers(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -55,7 +56,10 @@ class Description:
         """The cell with its first line, ready to paste."""
         if not self.source:
             return ""
-        words = ["%%ebpf", "".join(letter if letter.isalnum() else "_" for letter in self.name)]
+        name = "".join(letter if letter.isalnum() else "_" for letter in self.name)
+        if keyword.iskeyword(name) or name[:1].isdigit():  # struct class, 9p/9p_client_req
+            name = f"on_{name}"
+        words = ["%%ebpf", name]
         attach = self.options.get("attach")
         if isinstance(attach, Mapping):
             words += [f"--attach {program}={where}" for program, where in attach.items()]
@@ -153,7 +157,7 @@ def _bare_tracepoint(host: AgentHost, name: str) -> Description | None:
 def _tracepoint(host: AgentHost, category: str, name: str) -> Description:
     record = tracepoint.fields(host.tracepoint_format(category, name))
     btf = kernel_types.of(host)
-    struct_name = f"{name}_record"
+    struct_name = cell_texts.record_name(name)
     while struct_name in btf.names(kinds.STRUCT):
         struct_name += "_"
     text = tracepoint.struct(struct_name, record)
@@ -223,40 +227,43 @@ def _struct(host: AgentHost, name: str) -> Description | None:
     return _type(host, name, "struct")
 
 
-def _type(host: AgentHost, path: str, keyword: str) -> Description | None:
+def _type(host: AgentHost, path: str, what: str) -> Description | None:
     btf = kernel_types.of(host)
     name, *members = path.split(".")
-    type_id = btf.names(_TYPES[keyword]).get(name)
-    if type_id is None and keyword == "enum":
+    type_id = btf.names(_TYPES[what]).get(name)
+    if type_id is None and what == "enum":
         type_id = btf.names(kinds.ENUM64).get(name)
     if type_id is None:
         return None
     if members:
-        return _member(btf, keyword, name, type_id, members)
-    cell = Cell("")
-    if keyword in ("struct", "union"):
-        cell = cell_texts.of_struct(btf, keyword, name, _met(btf, name) if keyword == "struct" else None)
-    return Description(keyword, name, c_types.definition(btf, type_id), *cell)
+        return _member(btf, what, name, type_id, members)
+    return Description(what, name, c_types.definition(btf, type_id), *_cell_of_type(btf, what, name))
 
 
-def _member(btf: Btf, keyword: str, name: str, type_id: int, members: list[str]) -> Description:
+def _cell_of_type(btf: Btf, what: str, name: str) -> Cell:
+    if what not in ("struct", "union"):
+        return Cell("")
+    return cell_texts.of_struct(btf, what, name, _met(btf, name) if what == "struct" else None)
+
+
+def _member(btf: Btf, what: str, name: str, type_id: int, members: list[str]) -> Description:
     """Describe a member by its path, with where it lies."""
     path, bits, inner = name, 0, type_id
     for wanted in members:
         found = btf.resolve(inner)
         by_name = {each: (at, type_id) for each, at, type_id in cell_texts.places(btf, found)}
         if wanted not in by_name:
-            what = f"describe {keyword} {path}.{wanted}"
-            raise NoSuchNameError(what, "no such member", near=near.close(wanted, by_name))
+            tried = f"describe {what} {path}.{wanted}"
+            raise NoSuchNameError(tried, "no such member", near=near.close(wanted, by_name))
         at, inner = by_name[wanted]
         path, bits = f"{path}.{wanted}", bits + at
     target = btf.resolve(inner)
-    where = f"/* {keyword} {path}: byte {bits // 8} */"
+    where = f"/* {what} {path}: byte {bits // 8} */"
     text = f"{where}\n{c_types.declaration(btf, inner, members[-1])};"
     if target.kind in (kinds.STRUCT, kinds.UNION) and target.name:
         ids = btf.names(target.kind)
         text += f"\n\n{c_types.definition(btf, ids[target.name])}"
-    return Description(keyword, path, text, *cell_texts.of_struct(btf, keyword, name, _met(btf, name)))
+    return Description(what, path, text, *_cell_of_type(btf, what, name))
 
 
 def _met(btf: Btf, name: str) -> tuple[str, Sequence[tuple[str, int]], int] | None:

@@ -159,6 +159,17 @@ def test_types_that_no_cell_is_for() -> None:
     assert described("pid_t").cell == ""
 
 
+def test_a_member_of_what_no_cell_is_for() -> None:
+    found = described("atomic_t.counter")
+    assert (found.c, found.cell) == ("/* typedef atomic_t.counter: byte 0 */\nint counter;", "")
+
+
+def test_a_cell_has_a_name_that_python_takes() -> None:
+    assert described("struct class").cell.startswith("%%ebpf on_class\n")
+    assert em.describing.Description("tracepoint", "9p/9p_client_req", "", "x").cell == "%%ebpf on_9p_9p_client_req\nx"  # type: ignore[attr-defined]
+    assert em.cell_texts.record_name("9p_client_req") == "_9p_client_req_record"  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("target", "near"),
     [
