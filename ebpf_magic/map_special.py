@@ -177,7 +177,7 @@ class SpecialKinds:
         Returns
         -------
         OpenedMap
-            Typed as the outer map's declaration says of its inner ones.
+            Typed as the outer map's declaration says of its inner ones. It can be changed where this one can.
         """
         from ebpf_magic import opened
 
@@ -189,7 +189,12 @@ class SpecialKinds:
             shown = ", ".join(map(repr, held.index.tolist()[:10])) or "none"
             raise NoSuchNameError(f"inner map {key!r} of {self.name}", "nothing is there", f"Its keys: {shown}.")
         spec = self._spec.inner if self._spec else None
-        return opened.of_host(self._session.agent_host, int(held[key]), "", writable=True, spec=spec)
+        return opened.of_host(self._session.agent_host, int(held[key]), "", self._may_change, spec)
+
+    @property
+    def _may_change(self) -> bool:
+        """Whether the map, and what it holds, may be changed; a session's may."""
+        return True
 
     def _not_this_kind(self, verb: str, kinds: tuple[str, ...], instead: str) -> UsageError:
         return UsageError(f"{verb} map {self.name}", f"it is a {self.type}, not a {' or '.join(kinds)}", instead)

@@ -105,6 +105,10 @@ class OpenedMap(Map):
         if self._owner.state != "running":
             raise StoppedError(f"{verb} map {self.name}", "it has been closed")
 
+    @property
+    def _may_change(self) -> bool:
+        return self.writable
+
     def _require_writable(self, verb: str) -> None:
         if not self.writable:
             raise UsageError(

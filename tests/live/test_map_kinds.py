@@ -182,15 +182,16 @@ def test_what_a_kind_cannot_do_names_those_that_can() -> None:
         sockets.update(pd.DataFrame({"cookie": [1]}))
 
 
-def test_inner_maps_are_typed_and_close() -> None:
-    session = start(
-        """
+MAP_OF_MAPS = """
 struct point { u32 x, y; };
 struct inner { __uint(type, 1); __uint(max_entries, 4); __type(key, u32); __type(value, struct point); } a SEC(".maps");
 struct { __uint(type, 12); __uint(max_entries, 2); __type(key, u32); __array(values, struct inner); }
 	m SEC(".maps") = { .values = { [1] = &a } };
 """
-    )
+
+
+def test_inner_maps_are_typed_and_close() -> None:
+    session = start(MAP_OF_MAPS)
     with session.maps["m"].inner(1) as inner:
         inner.update(pd.DataFrame({"x": [1], "y": [2]}, index=[5]))
     assert session.maps["a"].df().loc[5].to_dict() == {"x": 1, "y": 2}
@@ -201,6 +202,19 @@ struct { __uint(type, 12); __uint(max_entries, 2); __type(key, u32); __array(val
     session.stop()
     with pytest.raises(StoppedError):
         session.maps["m"].inner(1)
+
+
+def test_the_inner_map_of_a_map_opened_for_reading_is_for_reading() -> None:
+    session = start(MAP_OF_MAPS)
+    for writable in (False, True):
+        with (
+            em.map(id=session.maps["m"].info["id"], on=rights.host_name(), writable=writable) as outer,
+            outer.inner(1) as inner,
+        ):
+            assert inner.writable == writable
+            if not writable:
+                with pytest.raises(UsageError, match="opened for reading alone"):
+                    inner.clear()
 
 
 def test_the_budget_counts_every_kind() -> None:
