@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import os
 import re
 import struct
@@ -71,7 +72,7 @@ def name_of(path: str | os.PathLike[str]) -> str:
     """Name for the session of an object: that of its file, as far as Python takes it."""
     stem = os.path.basename(os.fspath(path)).partition(".")[0]
     name = re.sub(r"\W", "_", stem)
-    return name if name.isidentifier() else f"object_{name}"
+    return name if name.isidentifier() and not keyword.iskeyword(name) else f"object_{name}"
 
 
 def _foreign(raw: bytes) -> tuple[str, str]:

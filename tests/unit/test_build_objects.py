@@ -48,6 +48,14 @@ def test_a_file_that_is_not_there_has_near_names(tmp_path: Path) -> None:
         build.read_object(tmp_path / "prog.bpf.0")
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("a/prog.bpf.o", "prog"), ("my-prog.o", "my_prog"), ("9p.o", "object_9p"), ("class.o", "object_class")],
+)
+def test_a_session_is_named_by_the_file_as_python_takes_it(path: str, name: str) -> None:
+    assert build.name_of(path) == name
+
+
 def test_a_folder_is_no_object(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="Is a directory"):
         build.read_object(tmp_path)
