@@ -26,6 +26,8 @@ def session(name: str, on: str) -> Session:
     with _lock:
         found = _sessions.get((name, host.name))
         if found is None or found.agent_host is not host or found.state != "running":
+            if found is not None:
+                found.stop()  # its agent is gone or another one: it lets go of what it has here
             source = (_HERE / f"{name}.bpf.c").read_text(encoding="utf-8")
             found = _sessions[name, host.name] = running.start_unlisted(source, f"em_{name}", host.name)
         return found

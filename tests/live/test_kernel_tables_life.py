@@ -6,7 +6,9 @@ import pytest
 import rights
 
 import ebpf_magic as em
+from ebpf_magic import running
 from ebpf_magic.hosts import registry
+from ebpf_magic.tools import unlisted
 
 pytestmark = [pytest.mark.live, pytest.mark.needs("iter")]
 
@@ -25,3 +27,15 @@ def test_also_when_nobody_saw_that_it_died() -> None:
     with pytest.raises(em.EbpfMagicError, match="the agent is gone"):
         em.tasks(on=on)
     assert len(em.tasks(on=on)) > 2
+
+
+def test_what_an_agent_that_ended_had_is_let_go_of() -> None:
+    on = rights.host_name()
+    em.tasks(on=on)
+    before = unlisted.session("tasks", on)
+    registry.get(on)._link.kill()
+    with pytest.raises(em.EbpfMagicError, match="the agent is gone"):
+        em.tasks(on=on)
+    em.tasks(on=on)
+    assert before.state != "running"
+    assert before not in running._unlisted
