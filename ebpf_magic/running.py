@@ -409,7 +409,13 @@ def _unlist(session: Session) -> None:
 
 
 def sessions() -> list[Session | Group]:
-    """List the sessions of this process that are running, oldest first."""
+    """List the sessions of this process that are running, oldest first.
+
+    Returns
+    -------
+    list of Session or Group
+        `%ebpf ls` shows the same as a table.
+    """
     with _lock:
         return list(_sessions.values())
 
