@@ -28,7 +28,8 @@ class Parser(argparse.ArgumentParser):
         unknown = re.search(r"unrecognized arguments: (-\S+)", message)
         near: list[str] = []
         if unknown:
-            options = [name for each in _with_verbs(self) for action in each._actions for name in action.option_strings]
+            actions = [action for each in _with_verbs(self) for action in each._actions]
+            options = dict.fromkeys(name for action in actions for name in action.option_strings)
             near = get_close_matches(unknown[1].split("=")[0], options)
             message = f"unknown option {unknown[1]}"
         raise UsageError(self.prog, message, f"{self.prog.split()[0]}? shows all options.", near=near)

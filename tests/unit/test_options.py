@@ -132,7 +132,7 @@ def test_a_complaint_names_help_that_there_is() -> None:
     for line in ("probes --knd iter x", "sh --timeout never ls"):
         with pytest.raises(UsageError, match=r"\n%ebpf\? shows all options\."):
             options.parse_line(line)
-    with pytest.raises(UsageError, match=r"unknown option --knd \(near: --kind\)"):
+    with pytest.raises(UsageError, match=r"unknown option --knd \(near: --kind, --on\)"):
         options.parse_line("probes --knd iter x")
 
 
