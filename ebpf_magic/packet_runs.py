@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ebpf_magic.data import packets
+from ebpf_magic.errors import UnsupportedError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,11 +19,22 @@ if TYPE_CHECKING:
 MAX_PACKETS, MAX_BYTES = 1 << 14, 16 << 20
 
 
+# Their BPF_PROG_RUN takes no packet, and says so as it refuses a damaged one, or runs something else.
+_WITHOUT_PACKETS = frozenset("syscall raw_tp tp_btf fentry fexit fmod_ret lsm iter sk_lookup struct_ops".split())
+
+
 def run(
     host: AgentHost, token: str, program: str, kind: str, data: pd.DataFrame | Sequence[bytes], repeat: int
 ) -> pd.DataFrame:
     """Run a session's program over all packets; see `Session.run`."""
-    frame = packets.table(data, f"run program {program} over packets")
+    what = f"run program {program} over packets"
+    if kind in _WITHOUT_PACKETS:
+        raise UnsupportedError(
+            what,
+            f"{kind} programs see no packets",
+            "xdp, tc, cgroup_skb, socket, flow_dissector and netfilter programs can be run so.",
+        )
+    frame = packets.table(data, what)
     results: list[packets.Results] = []
     done = 0
     for batch in packets.batches(frame["data"].tolist(), MAX_PACKETS, MAX_BYTES):

@@ -333,9 +333,11 @@ class Session:
         NoSuchNameError
             No such program.
         UsageError
-            A frame without a column ``data``, or packets that are not bytes.
+            A frame without a column ``data``, packets that are not bytes, or a `repeat` that is none.
+        UnsupportedError
+            This kind of program cannot be run so.
         KernelError
-            This kind cannot be run so, or the kernel refused a packet; the text says which.
+            The kernel refused a packet; the text says which.
 
         Notes
         -----
@@ -353,6 +355,8 @@ class Session:
             )
         if self.state != "running":
             raise StoppedError(f"run program {program} of {self.name}", "the session has ended")
+        if not 0 <= repeat < 1 << 31:
+            raise UsageError(f"run program {program} of {self.name}", f"repeat={repeat!r} is no number of times")
         if data is None or isinstance(data, bytes):
             raw = self.agent_host.run_program(self.token, program, ctx or b"", data or b"", repeat)
             return RunResult(raw["retval"], raw["duration_ns"], raw["ctx_out"], raw["data_out"])

@@ -40,6 +40,7 @@ SEC("tc") int judge(struct __sk_buff *skb)
 }
 SEC("socket") int keep(struct __sk_buff *skb) { return skb->len; }
 SEC("tracepoint/syscalls/sys_enter_openat") int other(void *ctx) { return 0; }
+SEC("syscall") int alone(void *ctx) { return 0; }
 """
 XDP = ["XDP_ABORTED", "XDP_DROP", "XDP_PASS", "XDP_TX", "XDP_REDIRECT", 5]
 COUNT = 10_000
@@ -87,6 +88,8 @@ def test_other_kinds(session: Session) -> None:
     assert session.run("keep", data=given)["verdict"].tolist() == [46] * 4  # it sees no Ethernet header
     with pytest.raises(UnsupportedError, match="the kernel cannot run tracepoint programs over packets"):
         session.run("other", data=given)
+    with pytest.raises(UnsupportedError, match="syscall programs see no packets"):
+        session.run("alone", data=given)
 
 
 def test_one_packet_is_as_before(session: Session) -> None:
@@ -101,6 +104,9 @@ def test_none_and_nonsense(session: Session) -> None:
         session.run("parse", data=pd.DataFrame({"x": [1]}))
     with pytest.raises(UsageError, match="packets and a ctx do not go together"):
         session.run("parse", bytes(8), [packet(2)])  # type: ignore[call-overload]
+    for times in (-1, 1 << 31):
+        with pytest.raises(UsageError, match="is no number of times"):
+            session.run("parse", data=[packet(2)], repeat=times)
     with pytest.raises(UsageError, match="no such program"):
         session.run("prase", data=[packet(2)])
 
