@@ -121,8 +121,11 @@ class Map(SpecialKinds):
         ------
         UsageError
             For an array, whose entries cannot be deleted.
+        UnsupportedError
+            Maps of this kind cannot be read so.
         """
         self._require_changeable("drain")
+        self._require_readable("drain")
         self._require_deletable("drain")
         return self._frame(self._handle.read(delete=True), per_cpu=False)
 
@@ -211,6 +214,9 @@ class Map(SpecialKinds):
         """
         self._require_changeable("delete")
         self._require_deletable("delete")
+        if self.type in special.KEYLESS:
+            instead = "Nothing can be taken out of it." if self.type == "bloom_filter" else "drain() takes all out."
+            raise UsageError(f"delete map {self.name}", f"the entries of a {self.type} have no keys", instead)
         packed, count = special.special_keys(self._typed(), self.type, self._handle.info.key_size, keys)
         return self._handle.delete(packed, count) if count else 0
 

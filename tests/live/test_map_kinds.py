@@ -217,6 +217,14 @@ def test_the_inner_map_of_a_map_opened_for_reading_is_for_reading() -> None:
                     inner.clear()
 
 
+def test_what_has_no_keys_or_no_entries_says_so() -> None:
+    for kind in ("queue", "bloom_filter"):
+        with pytest.raises(UsageError, match=f"the entries of a {kind} have no keys"):
+            one(kind).maps["m"].delete([1])
+    with pytest.raises(UnsupportedError, match="a bloom filter cannot be listed, only asked\nAsk it"):
+        one("bloom_filter").maps["m"].drain()
+
+
 def test_the_budget_counts_every_kind() -> None:
     with pytest.raises(em.errors.GuardError, match="the largest is m: stack_trace of 1,048,576 entries"):
         start(
