@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ebpf_magic.errors import UsageError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -39,4 +41,7 @@ def on_each(on: str | Sequence[str], read: Callable[[str], pd.DataFrame]) -> pd.
 
     if isinstance(on, str):
         return read(on)
-    return pd.concat({host: read(host) for host in on}, names=["host", None])
+    hosts = list(on)
+    if not hosts or not all(isinstance(host, str) for host in hosts):
+        raise UsageError(f"read a table on {on!r}", "name one host or several", 'Such as on=["vm:6.1", "vm:6.12"].')
+    return pd.concat({host: read(host) for host in hosts}, names=["host", None])
