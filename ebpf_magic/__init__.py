@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "run": "running",
     "sh": "shell",
-    "sessions": "running",
+    "sessions": "register",
     "tasks": "tools.tasks",
     "files": "tools.files",
     "sockets": "tools.sockets",
@@ -25,7 +25,7 @@ _HOMES = {
     "programs": "tools.objects",
     "probes": "finding",
     "describe": "describing",
-    "stop_all": "running",
+    "stop_all": "register",
     "Session": "session",
     "Map": "bpf_map",
     "map": "opened",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ebpf_magic import running
+from ebpf_magic import register
 from ebpf_magic.hosts import registry
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def sessions() -> pd.DataFrame:
         ``run_time_ns``.
     """
     rows = []
-    for session in running.members():
+    for session in register.members():
         counters = session.poll_stats().get("programs", [])
         rows.append(
             {

@@ -41,7 +41,7 @@ class EbpfMagics(Magics):
 def _ask(chosen: Namespace) -> Any:
     """Do what ``%ebpf VERB`` asks for."""
     import ebpf_magic
-    from ebpf_magic import listing, running
+    from ebpf_magic import listing, register
 
     if chosen.verb == "doctor":
         return ebpf_magic.doctor()
@@ -59,7 +59,7 @@ def _ask(chosen: Namespace) -> Any:
     if chosen.all:
         ebpf_magic.stop_all()
     else:
-        running.find(chosen.name).stop()
+        register.find(chosen.name).stop()
     return None
 
 

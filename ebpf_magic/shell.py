@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ebpf_magic import running
+from ebpf_magic import register
 from ebpf_magic.hosts import registry
 from ebpf_magic.hosts import shell as commands
 from ebpf_magic.hosts.base import AgentHost
@@ -71,7 +71,7 @@ def _hosts(
     on: str | AgentHost | Sequence[str | AgentHost] | None, progress: Callable[[str], None] | None
 ) -> list[AgentHost | None]:
     if on is None:
-        newest = running.sessions()[-1:]
+        newest = register.sessions()[-1:]
         return [member.agent_host for session in newest for member in session.members] or [None]
     found: list[AgentHost | None] = []
     for each in [on] if isinstance(on, (str, AgentHost)) else list(on):

@@ -13,7 +13,7 @@ import rights
 from objects import eventually
 
 import ebpf_magic as em
-from ebpf_magic import running
+from ebpf_magic import starting
 from ebpf_magic.errors import AttachError, NoSuchNameError, UsageError
 from ebpf_magic.group import Group
 from ebpf_magic.hosts import registry
@@ -121,7 +121,7 @@ def test_an_interrupt_leaves_it_on_none(monkeypatch: pytest.MonkeyPatch) -> None
     def interrupted(futures: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(running, "wait", interrupted)
+    monkeypatch.setattr(starting, "wait", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run()
     assert em.sessions() == []

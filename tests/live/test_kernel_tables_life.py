@@ -6,7 +6,7 @@ import pytest
 import rights
 
 import ebpf_magic as em
-from ebpf_magic import running
+from ebpf_magic import register
 from ebpf_magic.errors import UsageError
 from ebpf_magic.hosts import registry
 from ebpf_magic.tools import unlisted
@@ -39,7 +39,7 @@ def test_what_an_agent_that_ended_had_is_let_go_of() -> None:
         em.tasks(on=on)
     em.tasks(on=on)
     assert before.state != "running"
-    assert before not in running._unlisted
+    assert before not in register._unlisted
 
 
 def test_a_table_of_no_host_is_refused() -> None:
