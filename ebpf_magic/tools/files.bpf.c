@@ -4,7 +4,7 @@ struct row {
 	u32 fd;
 	u64 inode;
 	u64 pos;
-	u32 device;
+	u32 device AS(dev);
 	u32 mode;
 	u32 flags;
 	char path[256];

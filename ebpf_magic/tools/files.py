@@ -43,14 +43,9 @@ def files(on: str | Sequence[str] = "auto") -> pd.DataFrame:
 
 
 def _read(on: str) -> pd.DataFrame:
-    import numpy as np
     import pandas as pd
 
     frame = unlisted.session("files", on).iter["files"].df()
     codes, modes = pd.factorize(frame.pop("mode") // (1 << 12))
-    kind = pd.Categorical([_KINDS.get(int(mode), str(mode)) for mode in modes]).take(codes)
-    codes, numbers = pd.factorize(frame["device"])
-    device = np.array([f"{number >> 20}:{number & 0xFFFFF}" for number in numbers.tolist()], object)
-    frame["device"] = pd.array(device, dtype="str").take(codes)
-    frame["kind"] = kind
+    frame["kind"] = pd.Categorical([_KINDS.get(int(mode), str(mode)) for mode in modes]).take(codes)
     return frame[["pid", "fd", "kind", "path", "inode", "device", "pos", "flags"]]
