@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import typing
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from ebpf_magic import build
+from ebpf_magic.accounts import Accounts, missed_counters
 from ebpf_magic.bpf_map import Map
 from ebpf_magic.data.btf import Btf
 from ebpf_magic.errors import (
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ebpf_magic.hosts.base import AgentHost, Loaded
-
-_LOG_LINES = 10_000
 
 
 class RunResult(NamedTuple):
@@ -87,7 +85,7 @@ class Maps(Mapping[str, M]):
         return f"<{self._noun.capitalize()}s of {self._session_name}: {', '.join(self._maps) or 'none'}>"
 
 
-class Session:
+class Session(Accounts):
     """A cell's programs in the kernel; made by :func:`~ebpf_magic.run`, not directly.
 
     Attributes
@@ -146,7 +144,7 @@ class Session:
         }
         self.maps = Maps(name, {key: value for key, value in self._all_maps.items() if not value.handle.internal})
         self.iter = Maps(name, _iterators(self, built.btf, loaded.programs), "iterator")
-        self._missed = _missed_counters(built.btf)
+        self._missed = missed_counters(built.btf)
         self._counters = b""  # the data section with them, as last read
 
     # What it is
@@ -197,99 +195,6 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-    # What it costs and says
-
-    def stats(self) -> pd.DataFrame:
-        """Tell what the programs cost, and what they missed.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Index ``program``; columns ``runs``, ``run_time_ns`` (program time, measured by the kernel),
-            ``ns_per_run``, ``cpu_share`` (program time as a share of one core since it was attached),
-            ``hook_ns_estimate`` (what one hit of this attach kind costs beside the program: measured with an empty
-            program on this kernel, once, before the first session with this kind; NaN where that cannot be done)
-            and ``missed_runs`` (hits that the kernel skipped; NaN for a kprobe where the kernel does not tell, before
-            Linux 6.7).
-        """
-        import pandas as pd
-
-        raw = self.poll_stats()
-        since_ns = max(raw.get("time_ns", 0) - self._since_ns, 1)
-        rows = []
-        for program in raw.get("programs", []):
-            runs, run_time_ns, hook_ns = program["runs"], program["run_time_ns"], program["hook_ns"]
-            rows.append(
-                {
-                    "program": program["name"],
-                    "runs": runs,
-                    "run_time_ns": run_time_ns,
-                    "ns_per_run": run_time_ns / runs if runs else float("nan"),
-                    "cpu_share": run_time_ns / since_ns,
-                    "hook_ns_estimate": float("nan") if hook_ns is None else float(hook_ns),
-                    "missed_runs": float("nan") if program["missed_runs"] is None else program["missed_runs"],
-                }
-            )
-        columns = ["program", "runs", "run_time_ns", "ns_per_run", "cpu_share", "hook_ns_estimate", "missed_runs"]
-        return pd.DataFrame(rows, columns=columns).set_index("program")
-
-    @property
-    def log(self) -> pd.DataFrame:
-        """What ``bpf_printk`` said while the session ran.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns ``time_s`` (since boot), ``cpu``, ``pid``, ``comm``, ``text``; the last 10,000 lines.
-            ``attrs["dropped"]`` counts the lines before them. The kernel does not say which program wrote a line: it
-            may come from another session's program.
-        """
-        import pandas as pd
-
-        self.poll_log()
-        frame = pd.DataFrame(self._log, columns=["time_s", "cpu", "pid", "comm", "text"])
-        frame.attrs["dropped"] = self._log_dropped
-        return frame
-
-    def missed(self) -> dict[str, dict[str, int]]:
-        """Tell what the cell's macros could not count, by map.
-
-        Returns
-        -------
-        dict
-            For each map with the short macros: ``full`` (updates that a full map refused) and ``unseen`` (ends for
-            which no START was seen).
-        """
-        return {name: self.missed_of(name) for name in self._missed}
-
-    def missed_of(self, name: str) -> dict[str, int]:
-        """Tell the same of one map; zeros for one without the short macros."""
-        section, offset = self._missed.get(name, ("", 0))
-        if section not in self._all_maps:
-            return {"full": 0, "unseen": 0}
-        with contextlib.suppress(StoppedError):  # its agent ended before a last reading: then what was read last
-            self._counters = bytes(self._all_maps[section].sample().values)
-        full, unseen = (int.from_bytes(self._counters[at : at + 8], "little") for at in (offset, offset + 8))
-        return {"full": full, "unseen": unseen}
-
-    def lost(self, programs: list[dict[str, Any]] | None = None) -> list[str]:
-        """Say in words what was not counted, not seen, or not run; empty when nothing was lost."""
-        if programs is None:
-            programs = self.poll_stats().get("programs", [])
-        words = [
-            f"{program['name']}: {program['missed_runs']:,} runs skipped by the kernel"
-            for program in programs
-            if program["missed_runs"]
-        ]
-        for name, counts in self.missed().items():
-            if counts["full"]:
-                words.append(f"{name}: {counts['full']:,} updates refused, the map is full")
-            if counts["unseen"]:
-                words.append(f"{name}: {counts['unseen']:,} ends without a START")
-        if self._log_dropped:
-            words.append(f"log: {self._log_dropped:,} lines dropped")
-        return words
 
     # What it does
 
@@ -388,20 +293,6 @@ class Session:
         """End because the agent is gone; with map descriptors at hand the last contents are kept all the same."""
         self._end("failed", why)
 
-    def poll_stats(self) -> dict[str, Any]:
-        """Give the agent's counters as they are now, or as they were at the end."""
-        with self.lock:
-            if self._state == "running" and not self._ending:
-                self._stats = self.agent_host.stats(self.token)
-            return self._stats
-
-    def poll_log(self) -> list[dict[str, Any]]:
-        """All log lines so far, after fetching the new ones."""
-        with self.lock:
-            if self._state == "running" and not self._ending:
-                self._fetch_log()
-            return self._log
-
     @property
     def links(self) -> list[dict[str, Any]]:
         """The links: program, target, kind."""
@@ -421,13 +312,6 @@ class Session:
     def since_ns(self) -> int:
         """The same on the clock of the host's kernel, which is that of its counters."""
         return self._since_ns
-
-    def _fetch_log(self) -> None:
-        reply = self.agent_host.log(self.token)
-        self._log.extend(reply["lines"])
-        excess = max(len(self._log) - _LOG_LINES, 0)
-        del self._log[:excess]
-        self._log_dropped += excess + reply["dropped"]
 
     def _end(self, state: str, message: str) -> None:
         calls: list[Callable[[], None]] = []
@@ -472,7 +356,7 @@ class Session:
 def read_types(built: build.Built) -> None:
     """Read what a session needs of its cell's types: they are kept, so that it can be done while the kernel loads."""
     built.btf.map_specs()
-    _missed_counters(built.btf)
+    missed_counters(built.btf)
 
 
 def target_text(link: Mapping[str, Any]) -> str:
@@ -489,14 +373,4 @@ def _iterators(session: Session, btf: Btf, programs: list[dict[str, Any]]) -> di
     types = row_types(btf, list(sections))
     return {
         name: Iterator(session, name, section.partition("/")[2], types.get(name)) for name, section in sections.items()
-    }
-
-
-def _missed_counters(btf: Btf) -> dict[str, tuple[str, int]]:
-    """Map name -> (data section, byte offset) of the counters that the short macros keep beside each map."""
-    section, suffix = ".data.em", "__missed"
-    return {
-        variable.name[: -len(suffix)]: (section, variable.offset)
-        for variable in btf.variables(section)
-        if variable.name.endswith(suffix)
     }
