@@ -99,6 +99,11 @@ class EbpfMagicError(Exception):
             text += f"\n{self.hint}"
         return text
 
+    @property
+    def brief(self) -> str:
+        """What was tried, and the first line of why it failed: for a card, beside other things."""
+        return f"{self.what}: {self.why.partition(chr(10))[0]}" if self.why else self.what
+
     def _render_traceback_(self) -> list[str]:
         """Give IPython the message alone to show: the frames in between are ours and not the user's."""
         return [f"{type(self).__name__}: {self}"]

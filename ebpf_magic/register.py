@@ -119,7 +119,7 @@ class _Watchman:
                 states = host.status()["sessions"]
             except HostError as error:
                 for session in group:
-                    session.fail(str(error))
+                    session.fail(error.brief)
                 continue
             for session in group:
                 session.watch(states.get(session.token, {}))

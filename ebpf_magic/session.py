@@ -324,7 +324,7 @@ class Session(Accounts):
                 try:
                     self._detach_and_keep()
                 except HostError as error:
-                    state, self.message = "failed", self.message or str(error)
+                    state, self.message = "failed", self.message or error.brief
                 finally:
                     self._state = state
                     calls, self._on_end = self._on_end, []
@@ -340,12 +340,16 @@ class Session(Accounts):
                 self._stats = self.agent_host.stats(self.token)
                 self._fetch_log()
         finally:
+            unread: dict[str, str] = {}
             try:
                 for item in self._all_maps.values():
                     try:
                         item.keep_final()
                     except EbpfMagicError as error:
-                        self.warnings.append(str(error))
+                        unread[item.name] = error.brief
+                if unread:
+                    why = next(iter(unread.values()))
+                    self.warnings.append(f"the last contents of {', '.join(unread)} could not be read: {why}")
             finally:  # also after an interrupt: nobody can stop it a second time
                 for item in self._all_maps.values():
                     item.handle.close()

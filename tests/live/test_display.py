@@ -134,6 +134,10 @@ def test_card_of_a_session_whose_agent_died(monkeypatch: pytest.MonkeyPatch, pas
     assert eventually(lambda: session.state == "failed")
     after = feed.state()
     assert after["state"] == "failed"
+    # In a line each, also where the agent's last words are a kernel's whole panic; those are in the error's log.
+    assert "the agent is gone" in after["message"]
+    assert not any("\n" in text for text in [after["message"], *after["warnings"]])
+    assert len(after["warnings"]) == (0 if pass_fds else 1)
     assert [row["entries"] for row in after["maps"]] >= [row["entries"] for row in before["maps"]]
     assert after["programs"][0]["runs"] == before["programs"][0]["runs"]
     assert session.lost() == session.lost()
