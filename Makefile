@@ -47,7 +47,7 @@ test-vm: kernels
 	@scripts/test-vm $(VM_KERNELS)
 
 collection: kernels
-	@$(RUN)/python tests/collection local $(VM_KERNELS:%=vm:%)
+	@$(RUN)/python tests/collection auto $(VM_KERNELS:%=vm:%)
 
 lint: .venv/.has-dev
 	$(RUN)/ruff format --check .

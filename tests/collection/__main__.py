@@ -1,4 +1,4 @@
-"""Run the collection on some kernels and print its table: `python tests/collection [HOST...]`, such as local vm:6.1.
+"""Run the collection on some kernels and print its table: `python tests/collection [HOST...]`, such as auto vm:6.1.
 
 Each program is a pair of files: NAME.bpf.c, a cell, and NAME.py, which proves it by work whose answer is known:
 
@@ -114,4 +114,4 @@ def main(hosts: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or ["local", "vm:6.1", "vm:6.12"]))
+    sys.exit(main(sys.argv[1:] or ["auto", "vm:6.1", "vm:6.12"]))
