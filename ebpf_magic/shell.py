@@ -63,7 +63,8 @@ def sh(
     for host in hosts:
         if len(hosts) > 1 and not background:
             (on_output or commands.show)(f"{host.name if host else 'local'}:\n")
-        done.append(commands.run(command, host, background=background, timeout_s=timeout_s, on_output=on_output))
+        run = host.sh if host else commands.run  # a guest waits until it has its disk and its network
+        done.append(run(command, background=background, timeout_s=timeout_s, on_output=on_output))
     return done[0] if len(done) == 1 else done
 
 

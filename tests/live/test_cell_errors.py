@@ -134,7 +134,7 @@ def test_program_that_needs_a_target_says_how_to_give_it(shell: InteractiveShell
     assert "--attach sample=cpu-clock:99hz" in str(error)
 
 
-@pytest.mark.parametrize("section", ["lirc_mode2", "xdp"])
+@pytest.mark.parametrize("section", ["lirc_mode2", "lwt_in"])
 def test_kinds_that_are_not_there_yet_say_so_by_name(shell: InteractiveShell, section: str) -> None:
     error = fails(shell, f'SEC("{section}") int f(void *ctx) {{ return 0; }}\n', "broken --allow-change")
     assert isinstance(error, UnsupportedError)

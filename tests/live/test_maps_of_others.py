@@ -26,9 +26,9 @@ PACKAGE = Path(em.__file__).parent
 OWNER = """
 import ctypes as C, sys
 sys.path.insert(0, {package!r})
-from agent import bpf, map_probes
+from agent import bpf
 from agent.bpf import ElemAttr
-fd = bpf.check(bpf.MAP_CREATE, map_probes._CreateAttr(1, 4, 8, 1000, map_name=b"strangers"), "create")
+fd = bpf.check(bpf.MAP_CREATE, bpf.CreateAttr(1, 4, 8, 1000, map_name=b"strangers"), "create")
 key, value = C.c_uint32(), C.c_uint64()
 def put(number):
     key.value, value.value = number, number * number

@@ -51,8 +51,13 @@ def told(host: VmHost, command: str) -> str:
     return host.sh(command, on_output=lambda text: None).output().strip()
 
 
+def test_the_first_command_finds_the_disk(folder: Path) -> None:
+    with ebpf_magic.hosts.vm(wanted(), memory_mb=MEMORY_MB, root=shares.machine(str(folder))) as fresh:
+        ebpf_magic.sh("grep ' /scratch ext4 ' /proc/mounts", on=fresh, on_output=lambda text: None)
+
+
 def test_a_new_idle_guest_of_512_mb_is_small(host: VmHost) -> None:
-    """The first test: nothing was done in the guest yet."""
+    """The first test of this guest: nothing was done in it yet."""
     status = Path(f"/proc/{qemu_of(host)}/status").read_text()
     rss_kb = int(status.partition("VmRSS:")[2].split()[0])
     assert rss_kb <= 450 << 10
