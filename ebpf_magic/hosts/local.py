@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -172,7 +173,8 @@ class _Process:
         """Kill by sudo: a plain user may not signal root's processes."""
         family = [self.popen.pid]
         for pid in family:  # grows: sudo may have a monitor between itself and the agent
-            family += [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                family += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         command = [*self._sudo, "kill", "-KILL", *map(str, reversed(family))]
         subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 

@@ -369,7 +369,7 @@ def test_several_hosts_run_it_one_after_the_other(capsys: pytest.CaptureFixture[
 def _children() -> list[str]:
     found = []
     for task in os.listdir("/proc/self/task"):
-        with contextlib.suppress(FileNotFoundError):  # a thread that has ended meanwhile
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
             found += Path(f"/proc/self/task/{task}/children").read_text().split()
     return sorted(found)
 

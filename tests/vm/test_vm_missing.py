@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -57,12 +58,20 @@ def works(name: str, calls: int = 3) -> registry.AgentHost:
 
 def guests() -> list[int]:
     """The processes that hold a QEMU of this process's: the shells it was started by."""
-    found = []
+    return [child for child in _children() if b"qemu-system" in _command(child)]
+
+
+def _children() -> Iterator[int]:
     for task in Path("/proc/self/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            if b"qemu-system" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(child)
-    return found
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            yield from map(int, (task / "children").read_text().split())
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # a child that has ended meanwhile
+        return b""
 
 
 def own_kernel(kernel: kernels.Kernel, folder: Path, without: str = "") -> Path:
