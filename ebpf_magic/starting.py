@@ -60,6 +60,7 @@ class Cell:
                 built.object,
                 session=token,
                 name=self.name,
+                attaches=self.attach is not False,
                 allow_change=self.allow_change,
                 map_budget_bytes=self.map_budget_bytes,
                 max_cpu=self.max_cpu,

@@ -117,7 +117,10 @@ class Agent:
         token = request.text("session")
         if token in self._sessions:
             raise Fault("usage", f"load session {token}", "there is one of that name")
-        limits = objects.Limits(request.flag("allow_change"), request.integer("map_budget_bytes"), self._possible_cpus)
+        attaches = request.flag("attaches")
+        limits = objects.Limits(
+            request.flag("allow_change"), attaches, request.integer("map_budget_bytes"), self._possible_cpus
+        )
         reuse = {name: self._map(handle) for name, handle in request.texts("reuse").items()}
         max_cpu, for_s = request.number("max_cpu"), request.number("for_s")
         if request.flag("foreign"):
@@ -129,7 +132,7 @@ class Agent:
             frozenset(request.names("optional")), request.texts("targets"), request.texts("initial"), alive
         )
         loaded = objects.load(self._library, request.payload, request.text("name"), limits, reuse, wishes)
-        session = Session(request.text("name"), loaded, max_cpu or float("inf"), for_s, wishes.optional)
+        session = Session(request.text("name"), loaded, max_cpu or float("inf"), for_s, wishes.optional, attaches)
         session.maps = {f"m{next(self._handles)}": item for item in loaded.maps}
         self._sessions[token] = session
         try:

@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 _ALLOW = "--allow-change (allow_change=True) permits it"
 
 
-def check_programs(programs: list[Program], calls: elf.Calls, allow_change: bool) -> None:
-    """Refuse unknown sections, what changes behaviour, and kinds that are not offered."""
+def check_programs(programs: list[Program], calls: elf.Calls, allow_change: bool, attaches: bool) -> None:
+    """Refuse unknown sections, what changes behaviour, and kinds that are not offered.
+
+    What will not be attached changes nothing by its kind, only by what it calls when it is run by itself.
+    """
     for program in programs:
         if program.type == 0:
             raise _unknown_section(program)
     if not allow_change:
-        _check_harmless(programs, calls)
+        if attaches:
+            _check_kinds(programs)
+        _check_calls(programs, calls)
     for program in programs:
         if not program.kind:
             raise Fault(
@@ -65,16 +70,19 @@ def check_budget(specs: list[MapSpec], budget_bytes: int, possible_cpus: int) ->
     )
 
 
-def _check_harmless(programs: list[Program], called: elf.Calls) -> None:
+def _check_kinds(programs: list[Program]) -> None:
     for program in programs:
         if kinds.changes_behaviour(program.type, program.attach_type):
             raise Fault(
                 "guard",
                 f"load {program.label}",
                 f"{program.section.partition('/')[0]} programs can change what the machine does",
-                f"If that is meant, {_ALLOW}.",
+                f"If that is meant, {_ALLOW}; --no-attach (attach=False) only loads it.",
                 program=program.name,
             )
+
+
+def _check_calls(programs: list[Program], called: elf.Calls) -> None:
     helpers = kinds.CHANGING_HELPERS
     calls = [(helpers[number], section) for number, section in called.helpers.items() if number in helpers]
     calls += [(name, "a program") for name in sorted(called.undefined & kinds.CHANGING_KFUNCS)]

@@ -168,6 +168,7 @@ _XDP = {0: "xdp", ON_XDP: "xdp", XDP_DEVMAP: "xdp_devmap", XDP_CPUMAP: "xdp_cpum
 # raw_tracepoint_writable, cgroup_sockopt, struct_ops, ext, lsm, sk_lookup, netfilter
 _CHANGING_TYPES = frozenset({3, 4, 6, 8, 9, *range(10, 17), 18, 19, 20, 21, 22, 23, 24, 25, 27, 28, 29, 30, 32})
 CHANGING_HELPERS = {
+    13: "bpf_clone_redirect",  # sends for real, also when the program is only run over a packet
     36: "bpf_probe_write_user",
     58: "bpf_override_return",
     109: "bpf_send_signal",
@@ -175,7 +176,8 @@ CHANGING_HELPERS = {
     166: "bpf_sys_bpf",  # may load and attach what this guard would have refused
 }
 CHANGING_KFUNCS = frozenset(
-    {"bpf_send_signal_task", "bpf_sock_destroy", "bpf_set_dentry_xattr", "bpf_remove_dentry_xattr"}
+    "bpf_send_signal_task bpf_sock_destroy bpf_set_dentry_xattr bpf_remove_dentry_xattr"
+    " bpf_ct_insert_entry bpf_ct_set_timeout bpf_ct_change_timeout bpf_ct_set_status bpf_ct_change_status".split()
 )
 PRINT_HELPERS = frozenset({6, 177})  # bpf_trace_printk, bpf_trace_vprintk
 

@@ -36,6 +36,7 @@ class Limits(NamedTuple):
     """What the guard holds an object to."""
 
     allow_change: bool
+    attaches: bool
     map_budget_bytes: int
     possible_cpus: int
 
@@ -232,7 +233,7 @@ def _check(programs: list[Program], specs: list[MapSpec], data: memoryview, limi
     """Hold the object to the limits; whether it prints."""
     try:
         calls = elf.calls(data)
-        guard.check_programs(programs, calls, limits.allow_change)
+        guard.check_programs(programs, calls, limits.allow_change, limits.attaches)
     except elf.DamagedElf as error:
         raise Fault("load", "read the object", str(error)) from None
     guard.check_maps(specs)

@@ -25,7 +25,13 @@ class Session:
     """One loaded object and all that hangs on it; `close` is safe to call twice."""
 
     def __init__(
-        self, name: str, loaded: LoadedObject, max_cpu: float, for_s: float | None, optional: Collection[str]
+        self,
+        name: str,
+        loaded: LoadedObject,
+        max_cpu: float,
+        for_s: float | None,
+        optional: Collection[str],
+        attaches: bool,
     ) -> None:
         self.name = name
         self.state = "loaded"
@@ -38,6 +44,7 @@ class Session:
         self._max_cpu = max_cpu
         self._for_s = for_s
         self._optional = optional
+        self._attaches = attaches
         self._deadline_ns: int | None = None
         self._links: list[Link] = []
         self._readings = Readings()
@@ -52,6 +59,8 @@ class Session:
         """
         if self.state != "loaded":
             raise Fault("usage", "attach the session", f"it is {self.state}")
+        if not self._attaches:  # the guard let in what may only be loaded
+            raise Fault("usage", "attach the session", "it was loaded not to be attached")
         context = attach.Context(self.object.library, {item.name: item for item in self.maps.values()})
         made: list[Link] = []
         refused: dict[str, Fault] = {}

@@ -101,6 +101,7 @@ class AgentHost:
         *,
         session: str,
         name: str,
+        attaches: bool = True,
         allow_change: bool = False,
         map_budget_bytes: int = MAP_BUDGET_BYTES,
         max_cpu: float = MAX_CPU,
@@ -122,6 +123,8 @@ class AgentHost:
             How the caller will name it; no other live session may have that name.
         name : str
             For the kernel's and libbpf's messages.
+        attaches : bool
+            Whether it will be attached; what will not be may be of any kind, and `attach` refuses it.
         allow_change : bool
             Allow programs that can change what the machine does; `may_change` allows them always.
         map_budget_bytes : int
@@ -151,6 +154,7 @@ class AgentHost:
         request = {
             "session": session,
             "name": name,
+            "attaches": attaches,
             "allow_change": allow_change or self.may_change,
             "map_budget_bytes": map_budget_bytes,
             "max_cpu": max_cpu,

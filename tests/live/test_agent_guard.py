@@ -27,6 +27,20 @@ def test_kinds_that_change_behaviour_need_allow_change(agent_host: AgentHost, se
     agent_host.load(empty(section), session="s", name="test", allow_change=True)
 
 
+@pytest.mark.parametrize("section", ["xdp", "tc", "cgroup_skb/egress"])
+def test_what_is_only_loaded_may_be_of_any_kind_and_is_never_attached(agent_host: AgentHost, section: str) -> None:
+    agent_host.load(empty(section), session="s", name="test", attaches=False)
+    for targets in ({}, {"probe": "lo"}):
+        with pytest.raises(UsageError, match="it was loaded not to be attached"):
+            agent_host.attach("s", targets)
+
+
+def test_what_sends_packets_when_it_is_only_run_needs_allow_change(agent_host: AgentHost) -> None:
+    source = 'SEC("tc") int probe(struct __sk_buff *skb) { return bpf_clone_redirect(skb, 1, 0); }'
+    with pytest.raises(GuardError, match=r"calls bpf_clone_redirect\(\)"):
+        agent_host.load(compile_object(source), session="s", name="test", attaches=False)
+
+
 WRITES = (
     'SEC("tp/syscalls/sys_enter_getppid") int probe(void *ctx)'
     "{ char c = 0; bpf_probe_write_user((void *)8, &c, 1); return 0; }"
@@ -45,6 +59,8 @@ def test_helpers_that_change_behaviour_need_allow_change(agent_host: AgentHost, 
         agent_host.load(compile_object(source), session="s", name="test")
     assert f"calls {helper}()" in str(caught.value)
     assert "--allow-change" in str(caught.value)
+    with pytest.raises(GuardError):  # BPF_PROG_RUN would run it
+        agent_host.load(compile_object(source), session="s", name="test", attaches=False)
 
 
 def test_a_signal_is_allowed_when_allowed(agent_host: AgentHost) -> None:

@@ -48,7 +48,7 @@ COUNT = 10_000
 
 @pytest.fixture
 def session() -> Iterator[Session]:
-    made = em.run(CELL, "packets", on=rights.host_name(), attach=False, allow_change=True)
+    made = em.run(CELL, "packets", on=rights.host_name(), attach=False)
     assert isinstance(made, Session)
     yield made
     made.stop()
