@@ -195,9 +195,10 @@ def table_view(source: Map, name: str, top: int, by: str | None) -> tuple[View, 
 
     def sample() -> None:
         frame = source.df()
-        if not source.ended or "frame" not in state:
-            state["frame"] = rates.add(frame, frame.attrs["ended_ns"])
-        view.update(state["frame"], warnings=source.notes(len(frame)))
+        # The last reading of a session that has ended is often the one before it again: then its rates stay.
+        if not source.ended or "read" not in state or not frame.equals(state["read"]):
+            state["read"], state["shown"] = frame, rates.add(frame, frame.attrs["ended_ns"])
+        view.update(state["shown"], warnings=source.notes(len(frame)))
 
     return view, sample
 
