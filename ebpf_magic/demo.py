@@ -12,6 +12,8 @@ from ebpf_magic.errors import NoHostError, NoKernelError, UsageError
 FIRST_NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "01-first-probe.ipynb"
 _CELL_TIMEOUT_S = 120
 _KERNEL = "6.12"
+# nbconvert forgets it for code in what a cell shows.
+_CODE_STYLE = "<style>.jp-OutputArea-output .highlight pre { font-family: var(--jp-code-font-family); }</style>"
 
 
 def run_demo(notebook: Path, output: Path) -> int:
@@ -117,6 +119,7 @@ def _write_page(document: Any, notebook: Path, output: Path) -> Path:
     # What a notebook's page would load from elsewhere is for widgets and formulas; the pictures are in the page itself.
     exporter = HTMLExporter(require_js_url="", mathjax_url="", jquery_url="", widget_renderer_url="")
     text, _ = exporter.from_notebook_node(document, resources={"metadata": {"name": notebook.stem}})
+    text = text.replace("</head>", f"{_CODE_STYLE}</head>", 1)
     output.mkdir(parents=True, exist_ok=True)
     page = output / f"{notebook.stem}.html"
     page.write_text(text, encoding="utf-8")

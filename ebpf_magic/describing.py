@@ -71,8 +71,8 @@ class Description:
         return f"{self.c}\n\n{self.cell}".rstrip()
 
     def _repr_markdown_(self) -> str:
-        parts = [f"```c\n{part.strip()}\n```" for part in (self.c, self.cell) if part]
-        return "\n\n".join(parts)
+        what, cell = (f"```c\n{part.strip()}\n```" for part in (self.c, self.cell))
+        return f"{what}\n\nA cell that works on it:\n\n{cell}" if self.cell else what
 
 
 def describe(target: str, on: str = "auto") -> Description:
