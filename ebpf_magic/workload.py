@@ -6,8 +6,8 @@ name sees exactly what is reported. In the kernel, N rounds of it are::
     file  workload-file   N openat (and so do_sys_openat2), N read, N close
     fork  workload-fork   N sched_process_fork with it as the parent
           workload-exec   its children: N sched_process_exec, N sched_process_exit
-    disk  workload-disk   N pwrite64, N fdatasync; with a disk below, N block_rq_issue of a block's bytes (and some of
-                          other sizes: the file's times)
+    disk  workload-disk   N pwrite64, N fdatasync; with a disk below, N block_bio_queue of a block's bytes (two
+                          smaller ones where the file is in pieces, and some for the file's times)
     net   workload-net    N connect, N inet_sock_set_state to TCP_SYN_SENT, as many sendto as reported
           workload-serve  the other end: N accept4
     cpu   workload-cpu    N clock_nanosleep (about as many sched_switch in state S: some are preempted before)
