@@ -14,6 +14,7 @@ from ebpf_magic.build.source import Source
 from ebpf_magic.data.btf import Btf
 from ebpf_magic.data.elf import BtfError, Elf
 from ebpf_magic.data.legacy_maps import EMPTY_BTF, modernised
+from ebpf_magic.data.wrapped_maps import unwrapped
 from ebpf_magic.errors import LoadError, NoSuchNameError
 
 MAX_BYTES = 256 << 20
@@ -28,13 +29,12 @@ class Object(Built):
     @cached_property
     def btf(self) -> Btf:
         """The types of its maps and globals; empty where it has no BTF, and then everything is bytes."""
-        if Elf(self.object).data(".BTF") is None:
-            return Btf(EMPTY_BTF)
-        return Btf.from_elf(self.object)
+        elf = Elf(self.object)
+        return Btf.from_elf(self.object) if elf.section(".BTF") else Btf(EMPTY_BTF, elf=elf)
 
 
 def read_object(path: str | os.PathLike[str]) -> Object:
-    """Read an object and make it ready to be loaded; old map declarations (Rust's aya) are written anew.
+    """Read an object and make it ready to be loaded; map declarations of Rust's aya become libbpf's.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def read_object(path: str | os.PathLike[str]) -> Object:
     if why:
         raise LoadError(what, why, hint)
     try:
-        ready = Object(modernised(raw), Source(""), False, "none", 0, "")
+        ready = Object(unwrapped(modernised(raw)), Source(""), False, "none", 0, "")
         ready.btf.map_specs()
     except BtfError as error:
         raise LoadError(what, f"it is damaged: {error.why}", _COMPILE) from None

@@ -75,12 +75,14 @@ class Elf:
             raise BtfError("a section lies outside the file")
         return self._raw[offset : offset + size]
 
+    def section(self, name: str) -> Section | None:
+        """Return the first section of that name that has bytes, None when there is none."""
+        return next((section for section in self.sections if section.name == name and section.kind != _NOBITS), None)
+
     def data(self, name: str) -> bytes | None:
         """Return the bytes of the first section of that name, None when there is none."""
-        for section in self.sections:
-            if section.name == name and section.kind != _NOBITS:
-                return self._cut(section.offset, section.size)
-        return None
+        section = self.section(name)
+        return self._cut(section.offset, section.size) if section else None
 
     @cached_property
     def symbols(self) -> dict[str, Symbol]:

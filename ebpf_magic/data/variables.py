@@ -14,7 +14,7 @@ from ebpf_magic.data import levels
 from ebpf_magic.data.cells import Rows
 from ebpf_magic.data.encode import missing, pack
 from ebpf_magic.data.forms import FORMS
-from ebpf_magic.data.layout import Column, Layout
+from ebpf_magic.data.layout import Column, Layout, bytes_layout
 from ebpf_magic.data.spec import Variable
 from ebpf_magic.errors import NoSuchNameError, UsageError
 
@@ -46,12 +46,25 @@ class Piece(NamedTuple):
 def declared(btf: Btf) -> dict[str, Variable]:
     """Return the cell's variables by name; of two statics of one name, the later one's says where it lies."""
     found: dict[str, Variable] = {}
-    for section in sorted({name for name in btf.data_sections if _SECTION.match(name) and name != _OURS}):
+    sections = {name for name in btf.data_sections if _SECTION.match(name)}
+    if not sections:
+        return _by_symbols(btf)
+    for section in sorted(sections - {_OURS}):
         for variable in btf.variables(section):
             if not _FORMAT.search(variable.name):
                 name = variable.name if variable.name not in found else f"{variable.name}@{section}+{variable.offset}"
                 found[name] = variable
     return found
+
+
+def _by_symbols(btf: Btf) -> dict[str, Variable]:
+    """Return the variables of an object whose BTF has none, as those of Rust: by size, as bytes."""
+    symbols = btf.elf.symbols if btf.elf else {}
+    return {
+        name: Variable(name, symbol.section, symbol.value, bytes_layout(symbol.size), False, False)
+        for name, symbol in symbols.items()
+        if symbol.size and _SECTION.match(symbol.section)
+    }
 
 
 def find(variables: Mapping[str, Variable], name: str, what: str) -> Place:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ebpf_magic import build
+from ebpf_magic.data.variables import declared
 from ebpf_magic.errors import LoadError, NoSuchNameError
 
 DATA = Path(__file__).parent / "data"
@@ -67,6 +68,13 @@ def test_objects_are_typed_by_their_btf_or_by_size() -> None:
     assert typed.object == (DATA / "kinds.bpf.o").read_bytes()
     assert set(build.read_object(DATA / "aya.bpf.o").btf.map_specs()) == {"COUNTS", "TOTAL", "PINNED"}
     assert build.read_object(DATA / "rejected.bpf.o").btf is not None
+
+
+def test_variables_without_btf_are_bytes_where_their_symbols_are() -> None:
+    found = declared(build.read_object(DATA / "rust" / "counts.bpf.o").btf)
+    assert {name: (one.section, one.offset, one.layout.dtype.itemsize) for name, one in found.items()} == {
+        "STEP": (".rodata", 0, 8)
+    }
 
 
 @pytest.mark.parametrize(
