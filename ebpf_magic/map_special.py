@@ -88,6 +88,9 @@ class SpecialKinds:
     def unpin(self) -> None:
         """Take the map's pin away; the map itself stays as long as somebody holds it.
 
+        Also of a map of some other program's that was opened for reading: a pin is a name beside the map, and to take
+        it away is what this asks for.
+
         Raises
         ------
         UsageError

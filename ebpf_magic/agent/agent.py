@@ -138,8 +138,6 @@ class Agent:
         try:
             notes = self._prepare(session)
             fds = [item.fd for item in loaded.maps] if self._passes_fds and request.flag("pass_fds") else []
-            if len(fds) > wire.MAX_FDS:
-                raise Fault("unsupported", "load the object", f"{len(fds)} maps are more than {wire.MAX_FDS}")
             fields = {
                 "programs": loaded.describe_programs(),
                 "maps": [describe(handle, item) for handle, item in session.maps.items()],
@@ -151,7 +149,7 @@ class Agent:
             del self._sessions[token]
             session.close()
             raise
-        return Reply(fields, fds=fds)
+        return Reply(fields, fds=fds[: wire.MAX_FDS])  # maps beyond are read through this agent
 
     def _attach(self, request: Request) -> Reply:
         session = self._session(request)

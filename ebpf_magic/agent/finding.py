@@ -79,7 +79,7 @@ def _in_file(pattern: str) -> list[str]:
     what = f"look into {name}"
     path = user.resolve(name)
     if path is None:
-        raise Fault("usage", what, f"no such file: {name}", near=_near_files(name))
+        raise Fault("usage", what, user.unresolved(name), near=_near_files(name))
     matches = re.compile(fnmatch.translate(wanted or "*")).match
     rows = [f"uprobe\t{path}:{symbol}\t" for symbol in sorted(near.functions(path)) if matches(symbol)]
     for provider, probe, arguments in sorted(_usdt(path, what)):

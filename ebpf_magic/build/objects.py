@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import keyword
 import os
 import re
+import stat
 import struct
 from functools import cached_property
 from pathlib import Path
@@ -50,7 +52,12 @@ def read_object(path: str | os.PathLike[str]) -> Object:
     """
     what = f"load {os.fspath(path)}"
     try:
-        if os.path.getsize(path) > MAX_BYTES:
+        found = os.stat(path)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(found.st_mode):  # reading a named pipe would wait for ever
+            raise LoadError(what, "it is no regular file", _COMPILE)
+        if found.st_size > MAX_BYTES:
             raise LoadError(what, f"it is larger than {MAX_BYTES >> 20} MiB")
         raw = Path(path).read_bytes()
     except FileNotFoundError:

@@ -197,6 +197,7 @@ def test_no_such_function_names_near_ones(agent_host: AgentHost) -> None:
     [
         ("uprobe", "/no/such/file:main", "no such file: /no/such/file"),
         ("uprobe", "/etc/passwd:main", "/etc/passwd has no function symbols"),
+        ("uprobe", "/dev/zero:main", "/dev/zero is no regular file"),
         ("uprobe", "malloc", "a uprobe is written PATH:FUNCTION"),
         ("perf_event", "cpu-clok:99hz", "no such software event: cpu-clok (near: cpu-clock)"),
         ("perf_event", "cpu-clock", "a perf event is written EVENT:FREQUENCYhz"),
@@ -211,6 +212,17 @@ def test_targets_that_cannot_be(agent_host: AgentHost, section: str, target: str
     with pytest.raises(AttachError) as caught:
         agent_host.attach("s", {} if target is None else {"probe": target})
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "target"), [("uprobe", "{}:main"), ("uprobe.multi", "{}:str*"), ("usdt", "{}:python:gc__start")]
+)
+def test_a_named_pipe_is_not_waited_for(agent_host: AgentHost, tmp_path: Path, section: str, target: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    agent_host.load(empty(section), session="s", name="test")
+    with pytest.raises(AttachError, match=f"{pipe} is no regular file"):
+        agent_host.attach("s", {"probe": target.format(pipe)})
 
 
 def test_a_target_for_a_program_that_is_not_there(agent_host: AgentHost) -> None:

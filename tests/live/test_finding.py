@@ -155,6 +155,8 @@ def test_files_and_kinds_that_are_not_there() -> None:
         em.probes("/usr/bin/pythn3:main", on=rights.host_name())
     with pytest.raises(UsageError, match="not a little-endian 64-bit ELF file"):
         em.probes("/etc/passwd:main", on=rights.host_name())
+    with pytest.raises(UsageError, match="/dev/zero is no regular file"):
+        em.probes("/dev/zero:main", on=rights.host_name())
     with pytest.raises(UsageError, match="no such kind") as caught:
         em.probes("*", kind="tracepiont", on=rights.host_name())
     assert caught.value.near == ["tracepoint"]

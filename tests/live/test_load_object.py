@@ -9,12 +9,14 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import rights
 from IPython.core.interactiveshell import InteractiveShell
 from objects import compile_object, counting, one_map
 
 import ebpf_magic as em
+from ebpf_magic.agent import wire
 from ebpf_magic.data.elf import Elf
 from ebpf_magic.errors import EbpfMagicError, GuardError, LoadError, UsageError, VerifierError
 from ebpf_magic.hosts import registry
@@ -100,6 +102,36 @@ def test_maps_that_libbpf_needs_btf_for_say_so(tmp_path: Path) -> None:
     subprocess.run(["llvm-objcopy", "--remove-section=.BTF", "--remove-section=.BTF.ext", str(path)], check=True)
     with pytest.raises(LoadError, match="BTF is required"):
         load(path)
+
+
+def test_more_maps_than_descriptors_go_into_a_message(tmp_path: Path) -> None:
+    count = wire.MAX_FDS + 20
+    declared = "\n".join(
+        f"struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32); __type(value, __u64);"
+        f'{" __uint(pinning, 1);" if number == 0 else ""} }} em_many_{number} SEC(".maps");'
+        for number in range(count)
+    )
+    groups = [range(first, min(first + 60, count)) for first in range(0, count, 60)]  # a program takes in 64 maps
+    stores = [
+        "".join(f"value = {each} + 1; bpf_map_update_elem(&em_many_{each}, &key, &value, 0);" for each in group)
+        for group in groups
+    ]
+    programs = "\n".join(
+        f'SEC("syscall") int put_{number}(void *ctx) {{ __u32 key = 0; __u64 value; {body} return 0; }}'
+        for number, body in enumerate(stores)
+    )
+    path = tmp_path / "many.o"
+    path.write_bytes(compile_object(declared + programs))
+    session = load(path)
+    try:
+        for number in range(len(groups)):
+            session.run(f"put_{number}")
+        found = [session.maps[f"em_many_{number}"].df().loc[0, "value"] for number in range(count)]
+        assert found == [number + 1 for number in range(count)]
+        session.maps[f"em_many_{count - 1}"].update(pd.DataFrame({"value": [7]}, index=[0]))
+        assert session.maps[f"em_many_{count - 1}"].df().loc[0, "value"] == 7
+    finally:
+        session.maps["em_many_0"].unpin()
 
 
 def test_what_is_no_object_is_said_before_any_host_is_asked() -> None:

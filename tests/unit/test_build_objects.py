@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -60,6 +61,12 @@ def test_a_session_is_named_by_the_file_as_python_takes_it(path: str, name: str)
 def test_a_folder_is_no_object(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="Is a directory"):
         build.read_object(tmp_path)
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "prog.o")
+    with pytest.raises(LoadError, match="it is no regular file"):
+        build.read_object(tmp_path / "prog.o")
 
 
 def test_objects_are_typed_by_their_btf_or_by_size() -> None:

@@ -13,7 +13,7 @@ from .. import bpf, bpf_links, elf, kinds, near, traceable
 from ..fault import Fault, from_errno
 from .handles import Context, Handle, LinkFd
 from .refused import refused
-from .user import resolve
+from .user import resolve, unresolved
 
 if TYPE_CHECKING:
     from ..declared import Program
@@ -65,7 +65,7 @@ def uprobe_multi(context: Context, program: Program, target: str) -> list[Handle
         raise Fault("attach", what, f"a {program.kind} is written PATH:PATTERN, such as libc.so.6:str*", **about)
     path = resolve(name)
     if path is None:
-        raise Fault("attach", what, f"no such file: {name}", **about)
+        raise Fault("attach", what, unresolved(name), **about)
     offsets = near.of_file(path, elf.function_offsets) or {}
     # One function may have several names.
     matched = sorted({offset for symbol, offset in offsets.items() if fnmatch.fnmatchcase(symbol, pattern)})

@@ -10,7 +10,7 @@ from .. import near
 from ..fault import Fault
 from .handles import Context, Handle, UsdtLink
 from .refused import refused
-from .user import resolve
+from .user import resolve, unresolved
 
 if TYPE_CHECKING:
     from ..declared import Program
@@ -29,7 +29,7 @@ def usdt(context: Context, program: Program, target: str) -> list[Handle]:
         raise Fault("attach", what, "a USDT probe is written PATH:PROVIDER:NAME", **about)
     found = resolve(path)
     if found is None:
-        raise Fault("attach", what, f"no such file: {path}", **about)
+        raise Fault("attach", what, unresolved(path), **about)
     probes = near.usdt_probes(found)
     if not probes:
         raise Fault("attach", what, f"{found} has no USDT probes", **about)

@@ -37,7 +37,7 @@ def uprobe(context: Context, program: Program, target: str) -> list[Handle]:
         )
     path = resolve(match["path"])
     if path is None:
-        raise Fault("attach", what, f"no such file: {match['path']}", program=program.name, target=target)
+        raise Fault("attach", what, unresolved(match["path"]), program=program.name, target=target)
     symbol = match["symbol"]
     offset = int(match["offset"] or match["plus"] or "0", 0)
     options = libbpf.UprobeOpts(
@@ -64,13 +64,18 @@ def uprobe(context: Context, program: Program, target: str) -> list[Handle]:
 def resolve(name: str) -> str | None:
     """Full path of a program or library given by path or by bare name; None when there is none."""
     if "/" in name:
-        return name if os.path.exists(name) else None
+        return name if os.path.isfile(name) else None
     if ".so" in name:
         found = _from_loader_cache(name)
         if found:
             return found
     folders = _LIBRARY_FOLDERS if ".so" in name else _PROGRAM_FOLDERS
     return next((path for folder in folders if os.path.isfile(path := f"{folder}/{name}")), None)
+
+
+def unresolved(name: str) -> str:
+    """Why `resolve` has no path: a named pipe, say, whose reading would wait for ever."""
+    return f"{name} is no regular file" if "/" in name and os.path.exists(name) else f"no such file: {name}"
 
 
 def _from_loader_cache(name: str) -> str | None:
