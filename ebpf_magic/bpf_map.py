@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ebpf_magic import map_programs
 from ebpf_magic.data import histogram as histograms
 from ebpf_magic.data import special
 from ebpf_magic.errors import StoppedError, UsageError
@@ -179,7 +180,8 @@ class Map(SpecialKinds):
         ----------
         frame : pandas.DataFrame or mapping
             Index and columns as :meth:`df` gives them. For a prog_array, which tail calls go through: index -> name
-            of a program of this session, ``{0: "parse"}``.
+            of a program of this session, ``{0: "parse"}``. In a devmap or cpumap a column ``program`` names the
+            program that is to see what goes there, "" where there is none.
 
         Raises
         ------
@@ -193,10 +195,15 @@ class Map(SpecialKinds):
         if self.type == "prog_array" or isinstance(frame, Mapping):
             self._fill(frame)
             return
+        names: list[str] = []
+        if map_programs.holds(self._handle):
+            frame, names = map_programs.split(frame, f"update map {self.name}")
         keys, values, count = special.special_encode(
             self._typed(), self.type, self._handle.info.key_size, frame, self._possible_cpus
         )
-        if count:
+        if any(names):
+            self._session.agent_host.redirect(self._handle.handle, keys, values, names)
+        elif count:
             self._handle.update(keys, values, count)
 
     def delete(self, keys: Iterable[Any]) -> int:
@@ -340,9 +347,8 @@ class Map(SpecialKinds):
             frame = special.special_frame(
                 self._typed(), self.type, snapshot.keys, snapshot.values, snapshot.count, self._possible_cpus, per_cpu
             )
-        if self.type == "prog_array":
-            names = {row["id"]: row["name"] for row in self._session.program_rows}
-            frame["program"] = frame["prog_id"].map(names).astype("str")
+        if map_programs.holds(self._handle):
+            frame = map_programs.named(frame, self._session.program_rows)
         frame.attrs.update(
             read=snapshot.read, began_ns=snapshot.began_ns, ended_ns=snapshot.ended_ns, restarts=snapshot.restarts
         )

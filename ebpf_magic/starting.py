@@ -10,7 +10,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ebpf_magic import build
+from ebpf_magic import build, map_programs
 from ebpf_magic.data import variables
 from ebpf_magic.errors import EbpfMagicError, UsageError, VerifierError
 from ebpf_magic.group import Group
@@ -170,7 +170,9 @@ def _reusable(previous: Session | Group | None, host: AgentHost, built: build.Bu
             return {
                 name: session.maps[name].handle.handle
                 for name, spec in built.btf.map_specs().items()
-                # A program array holds the programs of the session that goes.
-                if name in session.maps and session.maps[name].spec == spec and session.maps[name].type != "prog_array"
+                # Such a map holds the programs of the session that goes.
+                if name in session.maps
+                and session.maps[name].spec == spec
+                and not map_programs.holds(session.maps[name].handle)
             }
     return {}

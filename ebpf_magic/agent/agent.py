@@ -41,7 +41,7 @@ class Agent:
             sweep(tracing)
         names = (
             "hello btf load attach detach close status stats calibrate fill log run packets features list cgroups "
-            "iterate find format"
+            "iterate find format redirect"
         )
         self.verbs: dict[str, Callable[[Request], Reply]] = {name: getattr(self, f"_{name}") for name in names.split()}
         self._maps = MapVerbs(self._map, lambda: next(self._handles), self._possible_cpus, passes_fds)
@@ -207,6 +207,13 @@ class Agent:
     def _fill(self, request: Request) -> Reply:
         item = self._map(request.text("map"))
         tail_calls.fill(self._owner(request.text("map")), item, request.texts("programs"))
+        return Reply({})
+
+    def _redirect(self, request: Request) -> Reply:
+        from . import redirects
+
+        handle = request.text("map")
+        redirects.fill(self._owner(handle), self._map(handle), request.payload, request.names("programs"))
         return Reply({})
 
     def _cgroups(self, request: Request) -> Reply:

@@ -85,7 +85,8 @@ def special_encode(
     if type == "lpm_trie" and prefixes.are_addresses(key_size) and len(frame):
         index = pd.Index(prefixes.packed(_what("update", declared), frame.index, key_size))
         declared, frame = replace(declared, key=bytes_layout(key_size)), frame.set_axis(index)
-    return encode(_valued(_keyed(declared, type), type, 4), type, frame, possible_cpus)
+    size = declared.value.dtype.itemsize if declared.value else 4
+    return encode(_valued(_keyed(declared, type), type, size), type, frame, possible_cpus)
 
 
 def special_keys(spec: MapSpec | None, type: str, key_size: int, keys: Any) -> tuple[bytes, int]:

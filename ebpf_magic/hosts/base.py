@@ -214,6 +214,10 @@ class AgentHost:
         """Put programs of its session into a prog_array: index -> name."""
         self._ask("fill", map=handle, programs={str(index): name for index, name in programs.items()})
 
+    def redirect(self, handle: str, keys: bytes, values: bytes, programs: Sequence[str]) -> None:
+        """Write entries of a devmap or cpumap, each with its session's program of that name ("": none)."""
+        self.call("redirect", {"map": handle, "programs": list(programs)}, (keys, values), lambda frame: None)
+
     def log(self, session: str) -> dict[str, Any]:
         """Lines of bpf_printk since the last call: ``lines`` and ``dropped``."""
         return self._ask("log", session=session)

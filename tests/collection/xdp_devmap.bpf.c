@@ -1,0 +1,31 @@
+struct packet {
+    struct ethhdr eth;
+    struct iphdr ip;
+    struct udphdr udp;
+} __attribute__((packed));
+ARRAY(seen, u64);
+struct {
+    __uint(type, BPF_MAP_TYPE_DEVMAP);
+    __uint(max_entries, 4);
+    __type(key, u32);
+    __type(value, struct bpf_devmap_val);
+} targets SEC(".maps");
+
+SEC("xdp")
+int send_on(struct xdp_md *ctx)
+{
+    struct packet *packet = (void *)(long)ctx->data;
+
+    if ((void *)(packet + 1) > (void *)(long)ctx->data_end || packet->ip.protocol != IPPROTO_UDP)
+        return XDP_PASS;
+    if (packet->udp.dest != __builtin_bswap16(40102))
+        return XDP_PASS;
+    return bpf_redirect_map(&targets, 0, XDP_PASS); /* XDP_PASS where the map has no entry */
+}
+
+SEC("xdp/devmap")
+int there(struct xdp_md *ctx)
+{
+    COUNT(seen, 0);
+    return XDP_DROP;
+}
