@@ -129,8 +129,10 @@ def _check_by_btf(programs: list[Program]) -> None:
             why = "this kernel has no BTF (/sys/kernel/btf/vmlinux)"
             raise Fault("load", what, why, instead.get(program.kind, ""), **about)
         if not name:
-            example = kinds.KINDS[program.kind].sections[0]
-            raise Fault("attach", what, "the section names no target", f'Write SEC("{example}").', **about)
+            kind = kinds.KINDS[program.kind]
+            hint = f'Write SEC("{kind.sections[0]}")'
+            hint += "." if kind.prefix else f", or name one: --attach {program.name}={kind.example}."
+            raise Fault("attach", what, "the section names no target", hint, **about)
         if program.kind == "tp_btf" and name not in tracepoints:
             raise Fault("attach", what, "no such tracepoint", near=near.close(name, tracepoints), **about)
 

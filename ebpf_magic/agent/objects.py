@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from . import arena, bpf, declared, elf, guard, initial, kinds, libbpf, load_faults, maps, near, pins
-from .attach import replacing, struct_ops
+from .attach import functions, replacing, struct_ops
 from .declared import MapSpec, Program
 from .fault import Fault, from_errno
 from .libbpf import Library
@@ -155,9 +155,11 @@ def _load(
             pointer = _open(library, data, name, log, lines)
             try:
                 opened = time.monotonic_ns()
-                programs = _without(library, declared.programs(library, pointer), wishes, left_out)
+                programs = functions.with_targets(declared.programs(library, pointer), wishes.targets)
+                programs = _without(library, programs, wishes, left_out)
                 specs = declared.map_specs(library, pointer, limits.possible_cpus)
                 prints = _check(programs, specs, data, limits)
+                functions.bind(library, programs)
                 replacing.bind(library, programs, wishes.targets, wishes.sessions)
                 _reuse(library, specs, reuse)
                 initial.set_values(library, specs, wishes.initial)

@@ -27,5 +27,6 @@ SEC("xdp/cpumap")
 int there(struct xdp_md *ctx)
 {
     COUNT(seen, 0);
-    return XDP_DROP;
+    /* Not XDP_DROP: cpu_map_bpf_prog_run_skb() used to return at the first dropped packet of its batch. */
+    return XDP_PASS;
 }

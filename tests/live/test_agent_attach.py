@@ -185,6 +185,42 @@ def test_no_such_btf_tracepoint_names_near_ones(agent_host: AgentHost) -> None:
     assert "sched_switch" in caught.value.near
 
 
+@pytest.mark.parametrize("target", ["sys_enter", "tp_btf:sys_enter"])
+def test_a_bare_section_takes_the_target_that_is_named(agent_host: AgentHost, target: str) -> None:
+    source = counting("tp_btf", condition=f"ctx[1] == {GETPPID}")
+    loaded = agent_host.load(source, session="s", name="test", targets={"probe": target})
+    assert [program["section"] for program in loaded.programs] == ["tp_btf/sys_enter"]
+    agent_host.attach("s", {"probe": target})
+    for _ in range(23):
+        os.getppid()
+    keys_values = loaded.maps["counts"].read()
+    found = dict(
+        zip(
+            struct.unpack(f"<{keys_values.count}I", keys_values.keys),
+            struct.unpack(f"<{keys_values.count}Q", keys_values.values),
+            strict=True,
+        )
+    )
+    assert found[os.getpid()] == 23
+
+
+def test_a_bare_section_whose_target_is_not_there_has_near_names(agent_host: AgentHost) -> None:
+    for section, target, near in [
+        ("tp_btf", "sched_swich", "sched_switch"),
+        ("iter", "taks", "task"),
+        ("fentry", "vfs_raed", "vfs_read"),
+    ]:
+        with pytest.raises(AttachError, match=f"attach {section}.{target}: ") as caught:
+            agent_host.load(empty(section), session="s", name="test", targets={"probe": target})
+        assert near in caught.value.near
+
+
+def test_a_bare_section_without_a_target_says_how_to_name_one(agent_host: AgentHost) -> None:
+    with pytest.raises(AttachError, match="the section names no target") as caught:
+        agent_host.load(empty("fentry"), session="s", name="test")
+    assert caught.value.hint == 'Write SEC("fentry/FUNCTION"), or name one: --attach probe=vfs_read.'
+
+
 def test_no_such_function_names_near_ones(agent_host: AgentHost) -> None:
     agent_host.load(empty("uprobe/libc.so.6:maloc"), session="s", name="test")
     with pytest.raises(AttachError, match=r"attach uprobe libc.so.6:maloc: no such function in .*libc") as caught:

@@ -86,6 +86,14 @@ def test_a_target_by_option(agent_host: AgentHost, kind: str) -> None:
     assert count(loaded) == EXECS
 
 
+@pytest.mark.needs("fentry")
+def test_a_bare_section_is_bound_to_the_target_that_is_named(agent_host: AgentHost) -> None:
+    loaded = agent_host.load(counting_work("fentry"), session="s", name="test", targets={"probe": ON_EXEC})
+    assert agent_host.attach("s", {"probe": ON_EXEC})["links"][0]["target"] == ON_EXEC
+    agent_host.sh(EXEC)
+    assert count(loaded) == EXECS
+
+
 @pytest.mark.needs("kprobe")
 def test_a_kprobe_at_an_offset(agent_host: AgentHost) -> None:
     loaded = agent_host.load(counting_work("kprobe"), session="s", name="test")

@@ -6,16 +6,17 @@ import ctypes as C
 import errno as errnos
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import bpf, kinds, libbpf, near, tracefs
-from ..fault import Fault
+from ..fault import Fault, from_errno
 from .handles import Context, Handle, KernelLink
 from .refused import refused
 
 if TYPE_CHECKING:
     from ..declared import Program
+    from ..libbpf import Library
 
 _KPROBE = re.compile(r"(?P<symbol>(?:[\w-]+:)?[A-Za-z_][\w.$]*)(?:\+(?P<offset>0x[0-9a-fA-F]+|\d+))?")
 _SYSCALL = re.compile(r"[a-z]\w*")
@@ -96,6 +97,38 @@ def by_function(context: Context, program: Program, target: str) -> list[Handle]
     raise refused(program, what, target, number, lines, reasons)
 
 
+def with_targets(programs: Sequence[Program], targets: Mapping[str, str]) -> list[Program]:
+    """Give programs of a bare section, as Rust's ``#[fentry]`` makes them, a section with the target that was named."""
+    return [
+        program._replace(section=f"{program.section}/{program.target(targets[program.name])}")
+        if _takes_target(program) and "/" not in program.section and targets.get(program.name)
+        else program
+        for program in programs
+    ]
+
+
+def bind(library: Library, programs: Sequence[Program]) -> None:
+    """Tell libbpf the targets that it does not find in its own sections, before loading; raises `Fault`."""
+    for program in programs:
+        target = program.section.partition("/")[2]
+        if not _takes_target(program) or program.section == library.bpf_program__section_name(program.pointer).decode():
+            continue
+        with library.printed():
+            error = -library.bpf_program__set_attach_target(program.pointer, 0, target.encode())
+        if error in (errnos.ESRCH, errnos.ENOENT):
+            raise _no_such(program, target)
+        if error:
+            about = {"program": program.name, "target": target}
+            raise from_errno(
+                "attach", f"attach {program.kind} {target}", error, kinds.KINDS[program.kind].needs, **about
+            )
+
+
+def _takes_target(program: Program) -> bool:
+    """Whether what it is attached to is a name in the kernel's BTF, and nothing beside it is to be named."""
+    return program.kind in kinds.BY_BTF and not kinds.KINDS[program.kind].prefix
+
+
 def would_be_called(program: Program, target: str) -> None:
     """Refuse to attach to a hook where the kernel would never call the program; raises `Fault`."""
     modules = security_modules()
@@ -129,7 +162,10 @@ def unresolved(programs: Sequence[Program], lines: list[str]) -> Fault | None:
     program = next((program for program in programs if program.name == failed), None)
     if program is None:
         return None
-    target = program.section.partition("/")[2]
+    return _no_such(program, program.section.partition("/")[2])
+
+
+def _no_such(program: Program, target: str) -> Fault:
     names, why = {
         "lsm": (near.lsm_hooks, "no such hook"),
         "lsm_cgroup": (near.lsm_hooks, "no such hook"),
