@@ -144,8 +144,8 @@ def load_object(
     Parameters
     ----------
     path : str or path-like
-        An ELF object for BPF: of clang, bpf2go (Go) or aya (Rust). Its maps are typed by its BTF; without BTF they are
-        bytes.
+        An ELF object for BPF: of clang, bpf2go (Go) or aya (Rust). Its maps and variables are typed by its BTF;
+        without BTF they are bytes.
     name : str, optional
         The session's name; that of the file when not given.
     on, attach, for_s, set, keep_maps, allow_change, map_budget_bytes, max_cpu, optional, progress
