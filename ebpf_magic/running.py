@@ -105,18 +105,18 @@ def run(
     others = _linked(name, _names("with_cells", with_cells))
     make = partial(_compiled, source, name, others, clang)
     cell = Cell(
-        make,
-        name,
-        attach,
-        for_s,
-        set or {},
-        keep_maps,
-        allow_change,
-        map_budget_bytes,
-        max_cpu,
-        _names("optional", optional),
-        register.running(name),
-        progress,
+        make=make,
+        name=name,
+        attach=attach,
+        for_s=for_s,
+        initial=set or {},
+        keep_maps=keep_maps,
+        allow_change=allow_change,
+        map_budget_bytes=map_budget_bytes,
+        max_cpu=max_cpu,
+        optional=_names("optional", optional),
+        previous=register.running(name),
+        progress=progress,
     )
     session = _start(cell, on)
     with _lock:
@@ -168,18 +168,18 @@ def load_object(
     _check_options(name, "auto", for_s, max_cpu, map_budget_bytes)
     ready = build.read_object(path)
     cell = Cell(
-        lambda kernel: ready,
-        name,
-        attach,
-        for_s,
-        set or {},
-        keep_maps,
-        allow_change,
-        map_budget_bytes,
-        max_cpu,
-        _names("optional", optional),
-        register.running(name),
-        progress,
+        make=lambda kernel: ready,
+        name=name,
+        attach=attach,
+        for_s=for_s,
+        initial=set or {},
+        keep_maps=keep_maps,
+        allow_change=allow_change,
+        map_budget_bytes=map_budget_bytes,
+        max_cpu=max_cpu,
+        optional=_names("optional", optional),
+        previous=register.running(name),
+        progress=progress,
     )
     return _start(cell, on)
 
@@ -240,21 +240,7 @@ def _names(option: str, names: Sequence[str]) -> tuple[str, ...]:
 
 def start_unlisted(source: str, name: str, on: str) -> Session:
     """Start a session that `sessions` does not list and that no other replaces; `stop_all` stops it too."""
-    cell = Cell(
-        partial(_compiled, source, name, {}, None),
-        name,
-        attach=None,
-        for_s=None,
-        initial={},
-        keep_maps=False,
-        allow_change=False,
-        map_budget_bytes=MAP_BUDGET_BYTES,
-        max_cpu=MAX_CPU,
-        optional=(),
-        previous=None,
-        progress=None,
-    )
-    session = cell.start(on)
+    session = Cell(make=partial(_compiled, source, name, {}, None), name=name).start(on)
     build.keep()
     register.keep_unlisted(session)
     return session

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ebpf_magic import build, map_programs
@@ -15,29 +15,29 @@ from ebpf_magic.data import variables
 from ebpf_magic.errors import EbpfMagicError, UsageError, VerifierError
 from ebpf_magic.group import Group
 from ebpf_magic.hosts import registry
-from ebpf_magic.hosts.base import AgentHost
+from ebpf_magic.hosts.base import MAP_BUDGET_BYTES, MAX_CPU, AgentHost
 from ebpf_magic.session import Session, Stage, read_types, target_text
 
 if TYPE_CHECKING:
     from ebpf_magic.hosts.base import Loaded
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """A cell or an object, and how it is to be run; `make` gives what is to be loaded into a kernel."""
 
     make: Callable[[build.KernelTarget], build.Built]
     name: str
-    attach: Mapping[str, str] | bool | None
-    for_s: float | None
-    initial: Mapping[str, Any]
-    keep_maps: bool
-    allow_change: bool
-    map_budget_bytes: int
-    max_cpu: float
-    optional: tuple[str, ...]
-    previous: Session | Group | None
-    progress: Callable[[str], None] | None
+    attach: Mapping[str, str] | bool | None = None
+    for_s: float | None = None
+    initial: Mapping[str, Any] = field(default_factory=dict)
+    keep_maps: bool = False
+    allow_change: bool = False
+    map_budget_bytes: int = MAP_BUDGET_BYTES
+    max_cpu: float = MAX_CPU
+    optional: tuple[str, ...] = ()
+    previous: Session | Group | None = None
+    progress: Callable[[str], None] | None = None
 
     def start_on(self, on: str | AgentHost | Sequence[str | AgentHost]) -> Session | Group:
         """Bring it into the kernel of one host or several."""

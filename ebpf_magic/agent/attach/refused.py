@@ -1,14 +1,20 @@
-"""What it means that the kernel refuses to attach a program."""
+"""Why a program is not attached: its target cannot be meant, or the kernel refuses it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import kinds
 from ..fault import Fault, from_errno
 
 if TYPE_CHECKING:
     from ..declared import Program
+
+
+def not_attached(program: Program, target: str, why: str, hint: str = "", **more: Any) -> Fault:
+    """Make the fault for a target that is written wrongly, or does not exist."""
+    what = f"attach {program.kind} {target}"
+    return Fault("attach", what, why, hint, program=program.name, target=target, **more)
 
 
 def refused(program: Program, what: str, target: str, number: int, lines: list[str], reasons: dict[int, str]) -> Fault:

@@ -13,7 +13,7 @@ from ..fault import Fault, from_errno
 from . import perf
 from .functions import in_its_section
 from .handles import Context, EventLink, Handle, KernelLink, close_all
-from .refused import refused
+from .refused import not_attached, refused
 
 if TYPE_CHECKING:
     from ..declared import Program
@@ -26,21 +26,14 @@ def tracepoint(context: Context, program: Program, target: str) -> list[Handle]:
     match = _TRACEPOINT.fullmatch(target)
     what = f"attach tracepoint {target}"
     if match is None:
-        raise Fault("attach", what, "a tracepoint is written CATEGORY/NAME", program=program.name, target=target)
+        raise not_attached(program, target, "a tracepoint is written CATEGORY/NAME")
     category, name = match.groups()
     problem = tracefs.ensure_tracing()
     root = tracefs.tracing()
     if root is None:
         raise _no_tracefs(program, what, target, problem)
     if not os.path.isdir(f"{root}/events/{category}/{name}"):
-        raise Fault(
-            "attach",
-            what,
-            "no such tracepoint",
-            near=near.tracepoints(category, name),
-            program=program.name,
-            target=target,
-        )
+        raise not_attached(program, target, "no such tracepoint", near=near.tracepoints(category, name))
     with context.library.printed() as lines:
         try:
             return [EventLink(context.library, program.pointer, perf.open_tracepoint(f"{category}/{name}"))]
@@ -77,37 +70,23 @@ def _checked_raw(context: Context, program: Program, target: str, pointer: int |
     if pointer:
         return [KernelLink(context.library, pointer)]
     number = C.get_errno()
-    what = f"attach {program.kind} {target}"
     if number == errnos.ENOENT:
         names = near.close(target, near.raw_tracepoint_names())
-        raise Fault("attach", what, "no such tracepoint", near=names, errno=number, program=program.name, target=target)
+        raise not_attached(program, target, "no such tracepoint", near=names, errno=number)
     reasons = {errnos.EINVAL: "the program reads arguments that the tracepoint does not have"}
-    raise refused(program, what, target, number, [], reasons)
+    raise refused(program, f"attach {program.kind} {target}", target, number, [], reasons)
 
 
 def perf_event(context: Context, program: Program, target: str) -> list[Handle]:
     """Run on samples: ``cpu-clock:99hz``, ``page-faults:1``; raises `Fault`."""
     sampling = perf.parse(target)
-    what = f"attach perf_event {target}"
     if sampling is None:
-        raise Fault(
-            "attach",
-            what,
-            "a perf event is written EVENT:FREQUENCYhz or EVENT:PERIOD",
-            f"For example --attach {program.name}=cpu-clock:99hz.",
-            program=program.name,
-            target=target,
-        )
+        why = "a perf event is written EVENT:FREQUENCYhz or EVENT:PERIOD"
+        raise not_attached(program, target, why, f"For example --attach {program.name}=cpu-clock:99hz.")
     if sampling.event not in perf.SOFTWARE:
-        raise Fault(
-            "attach",
-            what,
-            f"no such software event: {sampling.event}",
-            f"Events: {', '.join(perf.SOFTWARE)}.",
-            near=near.close(sampling.event, perf.SOFTWARE),
-            program=program.name,
-            target=target,
-        )
+        names = near.close(sampling.event, perf.SOFTWARE)
+        why, hint = f"no such software event: {sampling.event}", f"Events: {', '.join(perf.SOFTWARE)}."
+        raise not_attached(program, target, why, hint, near=names)
     handles: list[Handle] = []
     try:
         for cpu in cpus.online():
@@ -117,5 +96,5 @@ def perf_event(context: Context, program: Program, target: str) -> list[Handle]:
         reasons = {
             errnos.EINVAL: "the frequency is above kernel.perf_event_max_sample_rate, or the kernel refused the event"
         }
-        raise refused(program, what, target, error.errno or 0, [], reasons) from None
+        raise refused(program, f"attach perf_event {target}", target, error.errno or 0, [], reasons) from None
     return handles

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ctypes as C
 import errno as errnos
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import near
-from ..fault import Fault
 from .handles import Context, Handle, UsdtLink
-from .refused import refused
+from .refused import not_attached, refused
 from .user import resolve, unresolved
 
 if TYPE_CHECKING:
@@ -21,24 +20,22 @@ MAPS = frozenset({"__bpf_usdt_specs", "__bpf_usdt_ip_to_spec_id"})
 
 def usdt(context: Context, program: Program, target: str) -> list[Handle]:
     """Attach to the probe ``PATH:PROVIDER:NAME`` of a file, in every process that runs it; raises `Fault`."""
-    what = f"attach usdt {target}"
-    about: dict[str, Any] = {"program": program.name, "target": target}
     path, _, rest = target.partition(":")
     provider, _, name = rest.partition(":")
     if not (path and provider and name) or ":" in name:
-        raise Fault("attach", what, "a USDT probe is written PATH:PROVIDER:NAME", **about)
+        raise not_attached(program, target, "a USDT probe is written PATH:PROVIDER:NAME")
     found = resolve(path)
     if found is None:
-        raise Fault("attach", what, unresolved(path), **about)
+        raise not_attached(program, target, unresolved(path))
     probes = near.usdt_probes(found)
     if not probes:
-        raise Fault("attach", what, f"{found} has no USDT probes", **about)
+        raise not_attached(program, target, f"{found} has no USDT probes")
     if f"{provider}:{name}" not in probes:
         names = near.close(f"{provider}:{name}", probes)
-        raise Fault("attach", what, f"no such USDT probe in {found}", near=names, **about)
+        raise not_attached(program, target, f"no such USDT probe in {found}", near=names)
     if not context.maps.keys() >= MAPS:
         why = "its cell brings its own includes, and not the one that USDT needs"
-        raise Fault("attach", what, why, "Add #include <bpf/usdt.bpf.h>.", **about)
+        raise not_attached(program, target, why, "Add #include <bpf/usdt.bpf.h>.")
     with context.library.printed() as lines:
         pointer = context.library.bpf_program__attach_usdt(
             program.pointer, -1, found.encode(), provider.encode(), name.encode(), None
@@ -50,4 +47,4 @@ def usdt(context: Context, program: Program, target: str) -> list[Handle]:
         errnos.EOPNOTSUPP: "this kernel cannot count up the probe's semaphore (Linux 4.20)",
         errnos.E2BIG: "the probe stands in more places than BPF_USDT_MAX_SPEC_CNT (256) has room for",
     }
-    raise refused(program, what, target, number, lines, reasons)
+    raise refused(program, f"attach usdt {target}", target, number, lines, reasons)

@@ -9,9 +9,8 @@ import re
 from typing import TYPE_CHECKING
 
 from .. import libbpf, near
-from ..fault import Fault
 from .handles import Context, Handle, KernelLink
-from .refused import refused
+from .refused import not_attached, refused
 
 if TYPE_CHECKING:
     from ..declared import Program
@@ -26,18 +25,11 @@ _PROGRAM_FOLDERS = ("/usr/bin", "/usr/sbin", "/bin", "/sbin", "/usr/local/bin", 
 def uprobe(context: Context, program: Program, target: str) -> list[Handle]:
     """Attach a uprobe or uretprobe to ``PATH:FUNCTION[+OFFSET]`` or ``PATH:0xOFFSET``; raises `Fault`."""
     match = _UPROBE.fullmatch(target)
-    what = f"attach {program.kind} {target}"
     if match is None:
-        raise Fault(
-            "attach",
-            what,
-            "a uprobe is written PATH:FUNCTION, PATH:FUNCTION+OFFSET or PATH:0xOFFSET",
-            program=program.name,
-            target=target,
-        )
+        raise not_attached(program, target, "a uprobe is written PATH:FUNCTION, PATH:FUNCTION+OFFSET or PATH:0xOFFSET")
     path = resolve(match["path"])
     if path is None:
-        raise Fault("attach", what, unresolved(match["path"]), program=program.name, target=target)
+        raise not_attached(program, target, unresolved(match["path"]))
     symbol = match["symbol"]
     offset = int(match["offset"] or match["plus"] or "0", 0)
     options = libbpf.UprobeOpts(
@@ -55,10 +47,8 @@ def uprobe(context: Context, program: Program, target: str) -> list[Handle]:
     functions = near.functions(path)
     if symbol and symbol.partition("@")[0] not in functions and number not in (errnos.EPERM, errnos.EACCES):
         why = f"no such function in {path}" if functions else f"{path} has no function symbols"
-        raise Fault(
-            "attach", what, why, near=near.close(symbol, functions), errno=number, program=program.name, target=target
-        )
-    raise refused(program, what, target, number, lines, {})
+        raise not_attached(program, target, why, near=near.close(symbol, functions), errno=number)
+    raise refused(program, f"attach {program.kind} {target}", target, number, lines, {})
 
 
 def resolve(name: str) -> str | None:
