@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Members that tell one object from another, if there is one of them.
 _TELLING = ("pid", "id", "i_ino", "tgid", "ifindex", "portid", "skc_num", "fd", "prog_id")
 _MAX_MEMBERS = 1 << 16
+_MAX_CHAIN = 64
 _BOOL = 4  # an integer's encoding, BTF_INT_BOOL
 _WORDS = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if inline int long register "
@@ -64,10 +65,30 @@ def of_function(btf: Btf, name: str, proto: Type, section: str, options: dict[st
     return _with_arguments(btf, name, btf.parameters(proto), section, options or {})
 
 
-def of_return(name: str) -> Cell:
+def of_return(section: str, name: str) -> Cell:
     """Count the returns of a function by what it returns."""
     head = f"int BPF_KRETPROBE(on_{_c_name(name)}, long result)"
-    return _counting([], f"kretprobe/{name}", head, ["COUNT(hits, result);"])
+    return _counting([], section, head, ["COUNT(hits, result);"])
+
+
+def of_hit(section: str, name: str, key: str = "PID()") -> Cell:
+    """Count the calls of a function of which no types are known."""
+    return _counting([], section, f"int on_{_c_name(name)}(struct pt_regs *ctx)", [f"COUNT(hits, {key});"])
+
+
+def of_syscall(name: str, record: list[tracepoint.Field]) -> Cell:
+    """Count a system call at its function by its first argument that is a number, else by process."""
+    fields = [field for field in record if not field.name.startswith(("common_", "__"))]
+    named = [(f"{field.name}_" if field.name in _WORDS else field.name, "*" in field.type) for field in fields]
+    parts = [f"on_{name}", *(f"{'const void *' if is_pointer else 'long '}{each}" for each, is_pointer in named)]
+    key = next((each for each, is_pointer in named if not is_pointer), "PID()")
+    return _counting([], f"ksyscall/{name}", f"int BPF_KSYSCALL({', '.join(parts)})", [f"COUNT(hits, {key});"])
+
+
+def of_usdt(section: str, name: str, arguments: Sequence[str]) -> Cell:
+    """Count the hits of a USDT probe by its first argument, else by process."""
+    head = f"int BPF_USDT({', '.join([f'on_{_c_name(name)}', *arguments])})"
+    return _counting([], section, head, [f"COUNT(hits, {arguments[0].split()[-1] if arguments else 'PID()'});"])
 
 
 def of_raw_tracepoint(btf: Btf, name: str, arguments: Sequence[tuple[str, int]]) -> Cell:
@@ -75,7 +96,9 @@ def of_raw_tracepoint(btf: Btf, name: str, arguments: Sequence[tuple[str, int]])
     return _with_arguments(btf, name, arguments, f"tp_btf/{name}", {})
 
 
-def of_struct(btf: Btf, keyword: str, name: str, met: tuple[str, Sequence[tuple[str, int]], int] | None) -> Cell:
+def of_struct(
+    btf: Btf, keyword: str, name: str, type_id: int, met: tuple[str, Sequence[tuple[str, int]], int] | None
+) -> Cell:
     """Read a struct where a typed tracepoint hands it out; where none does, tell its size.
 
     Parameters
@@ -83,15 +106,52 @@ def of_struct(btf: Btf, keyword: str, name: str, met: tuple[str, Sequence[tuple[
     met : tuple, optional
         The raw tracepoint, its arguments, and which of them points to it.
     """
+    is_module_s = btf.adds(type_id)
     if met is None:
-        body = [f"return bpf_core_type_size({keyword} {name});"]
-        return Cell(_function([], "syscall", f"int size_of_{_c_name(name)}(void *ctx)", body))
+        before = [f"{keyword} {name} {{\n}};"] if is_module_s else []
+        return _told_once(before, f"size_of_{name}", f"bpf_core_type_size({keyword} {name})")
     point, arguments, which = met
-    named = _arguments(arguments)
-    pointer = named[which][0]
-    member = _telling(btf, named[which][1])
+    before, named = _declared(btf, _arguments(arguments))
+    pointer, member = named[which][0], _telling(btf, arguments[which][1])
+    if is_module_s:
+        before, member = _cut_down(btf, name, type_id, before, member)
     body = [f"if ({pointer})", f"\tCOUNT(hits, {f'{pointer}->{member}' if member else '0'});"]
-    return _counting([], f"tp_btf/{point}", _head(btf, point, named, "BPF_PROG"), body)
+    return _counting(before, f"tp_btf/{point}", _head(point, named, "BPF_PROG"), body)
+
+
+def of_form(section: str, context: str, result: str, before: str = "") -> str:
+    """Count the runs of a program of any kind, which returns what lets everything pass."""
+    value, _, why = result.partition(";")
+    body = ["COUNT(hits, 0);", f"return {value};{why}"]
+    parts = [*([before] if before else []), "HASH(hits, u64, u64);"]
+    return _function(parts, section, f"int on_it({context} *ctx)", body)
+
+
+def of_enum(name: str, values: Sequence[tuple[str, int]]) -> Cell:
+    """Tell what the first name of an enum stands for in the kernel it runs on."""
+    if not values:
+        return Cell("")
+    return _told_once([], f"value_of_{values[0][0]}", f"bpf_core_enum_value(enum {name}, {values[0][0]})")
+
+
+def of_typedef(name: str) -> Cell:
+    """Tell the size of what a typedef stands for."""
+    return _told_once([], f"size_of_{name}", f"sizeof({name})")
+
+
+def _told_once(before: list[str], name: str, what: str) -> Cell:
+    """Give a program that does nothing but return a number, when it is run: ``session.run(name)``."""
+    return Cell(_function(before, "syscall", f"int {_c_name(name)}(void *ctx)", [f"return {what};"]))
+
+
+def _cut_down(btf: Btf, name: str, type_id: int, before: list[str], member: str) -> tuple[list[str], str]:
+    """Define a module's struct, which vmlinux.h does not have, with the one member that is read; its place is found."""
+    found = {each: member_id for each, _, member_id in places(btf, btf.type(type_id))}
+    lines = [line for line in before if line != f"struct {name};"]
+    is_known = member in found and not btf.adds(found[member])
+    body = f"\t{c_types.declaration(btf, found[member], member)};\n" if is_known else ""
+    made = f"struct {name} {{\n{body}}} __attribute__((preserve_access_index));"
+    return [*lines, made], member if is_known else ""
 
 
 def of_iterator(btf: Btf, name: str, context: Type) -> Cell:
@@ -134,13 +194,14 @@ def _over_map(name: str) -> Cell:
 def _with_arguments(
     btf: Btf, name: str, arguments: Sequence[tuple[str, int]], section: str, options: dict[str, object]
 ) -> Cell:
-    named = _arguments(arguments)
+    typed = _arguments(arguments)
     macro = "BPF_KPROBE" if section.startswith("kprobe/") else "BPF_PROG"
-    if not all(fits_register(btf, type_id) for _, type_id in named):
+    if not all(fits_register(btf, type_id) for _, type_id in typed):
         kind = "struct pt_regs" if macro == "BPF_KPROBE" else "u64"
         return _counting([], section, f"int on_{_c_name(name)}({kind} *ctx)", ["COUNT(hits, PID());"], options)
-    key = next((each for each, type_id in named if _is_number(btf, type_id)), "PID()")
-    return _counting([], section, _head(btf, name, named, macro), [f"COUNT(hits, {key});"], options)
+    before, named = _declared(btf, typed)
+    key = next((each for each, type_id in typed if _is_number(btf, type_id)), "PID()")
+    return _counting(before, section, _head(name, named, macro), [f"COUNT(hits, {key});"], options)
 
 
 def fits_register(btf: Btf, type_id: int) -> bool:
@@ -160,9 +221,39 @@ def _function(before: list[str], section: str, head: str, body: list[str]) -> st
     return "\n\n".join([*before, "\n".join(lines)]) + "\n"
 
 
-def _head(btf: Btf, name: str, arguments: Sequence[tuple[str, int]], macro: str) -> str:
-    parts = [c_types.declaration(btf, type_id, each) for each, type_id in arguments]
-    return f"int {macro}({', '.join([f'on_{_c_name(name)}', *parts])})"
+def _head(name: str, arguments: Sequence[tuple[str, str]], macro: str) -> str:
+    return f"int {macro}({', '.join([f'on_{_c_name(name)}', *(text for _, text in arguments)])})"
+
+
+def _declared(btf: Btf, arguments: Sequence[tuple[str, int]]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Declare arguments as C that vmlinux.h is enough for: what goes before them, and each one's name and text."""
+    before: dict[str, None] = {}
+    named = []
+    for name, type_id in arguments:
+        forward = _forward(btf, type_id)
+        if forward is None:
+            is_pointer = btf.resolve(type_id).kind == kinds.PTR
+            named.append((name, f"void *{name}" if is_pointer else f"u64 {name}"))
+        else:
+            before.update(dict.fromkeys([forward] if forward else []))
+            named.append((name, c_types.declaration(btf, type_id, name)))
+    return list(before), named
+
+
+def _forward(btf: Btf, type_id: int) -> str | None:
+    """Declare what a module's type needs that vmlinux.h does not have; None where a declaration is not enough."""
+    behind = False
+    for _ in range(_MAX_CHAIN):
+        found = btf.type(type_id)
+        if not btf.adds(type_id) or found.kind == kinds.INT:
+            return ""
+        if found.kind in (kinds.STRUCT, kinds.UNION, kinds.FWD) and found.name and behind:
+            return f"{c_types.declaration(btf, type_id)};"
+        if found.kind not in (kinds.PTR, kinds.CONST, kinds.VOLATILE, kinds.RESTRICT, kinds.TYPE_TAG):
+            return None
+        behind = behind or found.kind == kinds.PTR
+        type_id = found.ref
+    raise BtfError(f"type {type_id} is a chain of references without an end")
 
 
 def _arguments(arguments: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:

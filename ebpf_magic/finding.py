@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 _FILE = re.compile(r"[^*?\[:]*(?:/|\.so)[^*?\[:]*:.*")
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
+    """A row of what `probes` gives."""
+
     kind: str
     name: str
     section: str
     detail: str
+    module: str = ""
 
 
 def probes(pattern: str = "*", kind: str | None = None, on: str = "auto") -> pd.DataFrame:
@@ -47,7 +50,8 @@ def probes(pattern: str = "*", kind: str | None = None, on: str = "auto") -> pd.
     Returns
     -------
     pandas.DataFrame
-        Columns ``kind``, ``name``, ``section`` (what to write in SEC) and ``detail`` (a prototype, arguments).
+        Columns ``kind``, ``name``, ``section`` (what to write in SEC), ``detail`` (a prototype, arguments) and
+        ``module`` (empty for the kernel's own). `describe` takes a row as it is.
 
     Raises
     ------
@@ -56,8 +60,8 @@ def probes(pattern: str = "*", kind: str | None = None, on: str = "auto") -> pd.
 
     Notes
     -----
-    Costs some 0.2 s for the first question to a kernel, whose types are then known, and a tenth after it. Functions of
-    modules have no types here: they are found as kprobes only.
+    Costs some 0.2 s for the first question to a kernel, whose types are then known, and a tenth after it. The types of
+    a module are read the first time it is met, a millisecond each.
     """
     import pandas as pd
 
@@ -66,16 +70,15 @@ def probes(pattern: str = "*", kind: str | None = None, on: str = "auto") -> pd.
     _check_kind(kind)
     host = registry.get(on)
     if _FILE.fullmatch(pattern):
-        found = _in_file(host, pattern)
+        found = in_file(host, pattern)
     else:
         found = [row for name, search in _SEARCHES.items() if kind in (None, name) for row in search(host, pattern)]
     rows = [row for row in found if kind in (None, row.kind)]
     if not rows:
         what = f"find {kind or 'what can be probed'} by {pattern!r}"
-        near_names = _near(host, pattern, kind)
         hint = "A pattern has * or ? for what may stand there: *open*." if not set("*?[") & set(pattern) else ""
-        raise NoSuchNameError(what, "nothing matches", hint, near=near_names)
-    return pd.DataFrame(rows, columns=list(_Found._fields)).astype("str")
+        raise NoSuchNameError(what, "nothing matches", hint, near=_near_names(host, pattern, kind))
+    return pd.DataFrame(rows, columns=list(Found._fields)).astype("str")
 
 
 def is_file(pattern: str) -> bool:
@@ -86,62 +89,70 @@ def is_file(pattern: str) -> bool:
 def _check_kind(kind: str | None) -> None:
     known = [*_SEARCHES, "uprobe", "usdt"]
     if kind is not None and kind not in known:
-        near_names = get_close_matches(kind, known)
-        raise UsageError(f"find kind {kind!r}", "no such kind", f"Kinds: {', '.join(known)}.", near=near_names)
+        close = get_close_matches(kind, known)
+        raise UsageError(f"find kind {kind!r}", "no such kind", f"Kinds: {', '.join(known)}.", near=close)
 
 
-def _tracepoints(host: AgentHost, pattern: str) -> Iterator[_Found]:
+def _tracepoints(host: AgentHost, pattern: str) -> Iterator[Found]:
+    # tracefs does not say whose a tracepoint is; its module's types do.
+    modules = {name: module for module, btf in kernel_types.each(host) for name in kernel_types.raw_tracepoints(btf)}
     for name in host.find("tracepoint", pattern):
-        yield _Found("tracepoint", name, f"tracepoint/{name}", "")
+        yield Found("tracepoint", name, f"tracepoint/{name}", "", modules.get(name.partition("/")[2], ""))
 
 
-def _raw(host: AgentHost, pattern: str) -> Iterator[_Found]:
-    btf = kernel_types.of(host)
-    for name in _matching(kernel_types.raw_tracepoints(btf), pattern):
-        parts = [c_types.declaration(btf, type_id, each) for each, type_id in kernel_types.arguments(btf, name)]
-        yield _Found("raw_tp", name, f"raw_tp/{name}", f"with types: tp_btf/{name} ({', '.join(parts)})")
+def _raw(host: AgentHost, pattern: str) -> Iterator[Found]:
+    for module, btf in kernel_types.each(host):
+        for name in _matching(kernel_types.raw_tracepoints(btf), pattern):
+            parts = [c_types.declaration(btf, type_id, each) for each, type_id in kernel_types.arguments(btf, name)]
+            yield Found("raw_tp", name, f"raw_tp/{name}", f"with types: tp_btf/{name} ({', '.join(parts)})", module)
 
 
-def _syscalls(host: AgentHost, pattern: str) -> Iterator[_Found]:
+def _syscalls(host: AgentHost, pattern: str) -> Iterator[Found]:
     for name in host.find("syscall", pattern):
         section = f"tracepoint/syscalls/sys_enter_{name}"
-        yield _Found("syscall", name, section, f"its end: tracepoint/syscalls/sys_exit_{name}")
+        yield Found("syscall", name, section, f"its end: tracepoint/syscalls/sys_exit_{name}")
 
 
-def _functions(host: AgentHost, pattern: str) -> Iterator[_Found]:
-    btf = kernel_types.of(host)
-    typed = btf.names(kinds.FUNC)
-    for name in host.find("function", pattern):
-        if name in typed:
-            yield _Found("fentry", name, f"fentry/{name}", prototype(btf, name, typed[name]))
+def _functions(host: AgentHost, pattern: str) -> Iterator[Found]:
+    types = dict(kernel_types.each(host))
+    for name, module in traceable(host, pattern).items():
+        btf = types.get(module)
+        if btf and (type_id := btf.names(kinds.FUNC).get(name)):
+            yield Found("fentry", name, f"fentry/{name}", prototype(btf, name, type_id), module)
 
 
-def _kprobes(host: AgentHost, pattern: str) -> Iterator[_Found]:
-    for name in host.find("kprobe", pattern):
-        yield _Found("kprobe", name, f"kprobe/{name}", "")
+def _kprobes(host: AgentHost, pattern: str) -> Iterator[Found]:
+    for name, module in traceable(host, pattern, "kprobe").items():
+        yield Found("kprobe", name, f"kprobe/{name}", "", module)
 
 
-def _hooks(host: AgentHost, pattern: str) -> Iterator[_Found]:
+def traceable(host: AgentHost, pattern: str, kind: str = "function") -> dict[str, str]:
+    """Find the kernel's functions that can be probed, each with the module that it is in."""
+    rows = (row.partition("\t") for row in host.find(kind, pattern))
+    return {name: module for name, _, module in rows}
+
+
+def _hooks(host: AgentHost, pattern: str) -> Iterator[Found]:
     btf = kernel_types.of(host)
     hooks = kernel_types.lsm_hooks(btf)
     for name in _matching(hooks, pattern):
-        yield _Found("lsm", name, f"lsm/{name}", prototype(btf, name, hooks[name]))
+        yield Found("lsm", name, f"lsm/{name}", prototype(btf, name, hooks[name]))
 
 
-def _iterators(host: AgentHost, pattern: str) -> Iterator[_Found]:
+def _iterators(host: AgentHost, pattern: str) -> Iterator[Found]:
     btf = kernel_types.of(host)
     for name in _matching(kernel_types.iterators(btf), pattern):
-        yield _Found("iter", name, f"iter/{name}", f"struct bpf_iter__{name} *ctx")
+        yield Found("iter", name, f"iter/{name}", f"struct bpf_iter__{name} *ctx")
 
 
-def _attach_kinds(host: AgentHost, pattern: str) -> Iterator[_Found]:
+def _attach_kinds(host: AgentHost, pattern: str) -> Iterator[Found]:
     for name in _matching(ATTACH_KINDS, pattern):
         about = ATTACH_KINDS[name]
         example = f"such as {about.example}" if about.example else ""
-        yield _Found("attach", name, about.sections[0], example)
+        yield Found("attach", name, about.sections[0], example)
 
 
-_SEARCHES: dict[str, Callable[[AgentHost, str], Iterable[_Found]]] = {
+_SEARCHES: dict[str, Callable[[AgentHost, str], Iterable[Found]]] = {
     "tracepoint": _tracepoints,
     "raw_tp": _raw,
     "syscall": _syscalls,
@@ -153,11 +164,12 @@ _SEARCHES: dict[str, Callable[[AgentHost, str], Iterable[_Found]]] = {
 }
 
 
-def _in_file(host: AgentHost, pattern: str) -> list[_Found]:
+def in_file(host: AgentHost, pattern: str) -> list[Found]:
+    """Find functions and probes of a program or library by PATH:PATTERN."""
     rows = []
     for line in host.find("file", pattern):
         kind, name, detail, *_ = [*line.split("\t"), "", ""]
-        rows.append(_Found(kind, name, f"{kind}/{name}", detail))
+        rows.append(Found(kind, name, f"{kind}/{name}", detail))
     return rows
 
 
@@ -171,25 +183,34 @@ def _matching(names: Iterable[str], pattern: str) -> list[str]:
     return sorted(name for name in names if matches(name))
 
 
-def _near(host: AgentHost, pattern: str, kind: str | None) -> list[str]:
+def _near_names(host: AgentHost, pattern: str, kind: str | None) -> list[str]:
     """Names that exist and resemble what was looked for."""
-    path, colon, wanted = pattern.rpartition(":") if is_file(pattern) else ("", "", pattern)
-    wanted = wanted.strip("*?")
-    if colon:
-        rows = _in_file(host, f"{path}:*")
-    else:
-        rows = [row for name, search in _SEARCHES.items() if kind in (None, name) for row in _names_alone(host, name)]
+    if is_file(pattern):
+        return near_in_file(host, pattern, kind)
+    rows = [row for name, search in _SEARCHES.items() if kind in (None, name) for row in _names_alone(host, name)]
+    return _near_to(pattern.strip("*?").rpartition("/")[2], rows)
+
+
+def near_in_file(host: AgentHost, pattern: str, kind: str | None) -> list[str]:
+    """Names in a file that resemble what was looked for by PATH:PATTERN or PATH:PROVIDER:PATTERN."""
+    path, _, wanted = pattern.partition(":")
+    rows = [row for row in in_file(host, f"{path}:*") if kind in (None, row.kind)]
+    return _near_to(wanted.rpartition(":")[2].strip("*?"), rows)
+
+
+def _near_to(wanted: str, rows: list[Found]) -> list[str]:
     names = {row.name.rpartition(":")[2] for row in rows}
     bare = {name.rpartition("/")[2]: name for name in sorted(names, key=lambda name: "/" in name)}
-    return [bare[name] for name in near.close(wanted.rpartition("/")[2], bare)]
+    return [bare[name] for name in near.close(wanted, bare)]
 
 
-def _names_alone(host: AgentHost, kind: str) -> Iterable[_Found]:
+def _names_alone(host: AgentHost, kind: str) -> Iterable[Found]:
     """All of a kind, without the details that take their time."""
     if kind in ("fentry", "kprobe"):
-        return [_Found(kind, name, "", "") for name in host.find("function" if kind == "fentry" else kind, "*")]
+        return [Found(kind, name, "", "") for name in traceable(host, "*", "function" if kind == "fentry" else kind)]
     if kind == "raw_tp":
-        return [_Found(kind, name, "", "") for name in kernel_types.raw_tracepoints(kernel_types.of(host))]
+        types = kernel_types.each(host)
+        return [Found(kind, name, "", "") for _, btf in types for name in kernel_types.raw_tracepoints(btf)]
     if kind == "lsm":
-        return [_Found(kind, name, "", "") for name in kernel_types.lsm_hooks(kernel_types.of(host))]
+        return [Found(kind, name, "", "") for name in kernel_types.lsm_hooks(kernel_types.of(host))]
     return _SEARCHES[kind](host, "*")

@@ -1,13 +1,16 @@
-"""A host's kernel's own types, read once a kernel."""
+"""A host's kernel's own types and those of its modules, each read once."""
 
 from __future__ import annotations
 
+import errno
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ebpf_magic.data import c_types, kinds
 from ebpf_magic.data.btf import Btf
 from ebpf_magic.data.elf import BtfError
+from ebpf_magic.errors import LoadError
 
 if TYPE_CHECKING:
     from ebpf_magic.data.btf import Type
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 _LSM, _ITER, _RAW, _TRACE = "bpf_lsm_", "bpf_iter__", "btf_trace_", "__traceiter_"
 _MAX_CHAIN = 16
 _known: dict[tuple[str, str], Btf] = {}
+_modules: dict[tuple[str, str], dict[str, Btf]] = {}  # by a kernel as above: what the agent says of a module -> types
 _lock = threading.Lock()
 
 
@@ -28,6 +32,29 @@ def of(host: AgentHost) -> Btf:
         if host.info.build_id:
             _known[key] = found
         return found
+
+
+def each(host: AgentHost) -> Iterator[tuple[str, Btf]]:
+    """Give the kernel's types, under the name "", then those of each module, which are not read before asked for."""
+    kernel = of(host)
+    yield "", kernel
+    # By name and size: one that was loaded again after it was built anew has other types.
+    for told in host.find("module", "*"):
+        if (types := _of_module(host, kernel, told)) is not None:
+            yield told.partition("\t")[0], types
+
+
+def _of_module(host: AgentHost, kernel: Btf, told: str) -> Btf | None:
+    with _lock:
+        known = _modules.setdefault((host.name, host.info.build_id), {}) if host.info.build_id else {}
+        if told not in known:
+            try:
+                known[told] = Btf(host.btf(told.partition("\t")[0]), base=kernel)
+            except LoadError as error:
+                if error.errno != errno.ENOENT:
+                    raise
+                return None  # unloaded since it was listed
+        return known[told]
 
 
 def lsm_hooks(btf: Btf) -> dict[str, int]:

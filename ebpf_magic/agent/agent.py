@@ -105,13 +105,16 @@ class Agent:
         )
 
     def _btf(self, request: Request) -> Reply:
+        from . import near
+
+        module = request.text("module", "")
+        what, hint = "read the kernel's BTF", "It needs CONFIG_DEBUG_INFO_BTF."
+        if module:
+            what, hint = f"read the BTF of module {module}", "It may have been unloaded."
         try:
-            with open("/sys/kernel/btf/vmlinux", "rb") as btf:
-                return Reply({}, [btf.read()])
+            return Reply({}, [near.module_btf(module or "vmlinux")])
         except OSError as error:
-            raise Fault(
-                "load", "read the kernel's BTF", str(error), "It needs CONFIG_DEBUG_INFO_BTF.", errno=error.errno
-            ) from None
+            raise Fault("load", what, str(error), hint, errno=error.errno) from None
 
     def _load(self, request: Request) -> Reply:
         token = request.text("session")

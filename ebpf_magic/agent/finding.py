@@ -22,21 +22,24 @@ def find(kind: str, pattern: str) -> list[str]:
     ----------
     kind : str
         ``tracepoint``: by CATEGORY/NAME or NAME; ``syscall``: those with tracepoints; ``function``: of the kernel,
-        those that ftrace knows, or all; ``kprobe``: the same, none in a kernel without kprobes; ``file``: pattern is
+        those that ftrace knows, or all, behind a tab its module if it has one; ``kprobe``: the same, none in a kernel
+        without kprobes; ``module``: those with BTF, behind a tab its size in bytes; ``file``: pattern is
         PATH:PATTERN, and each answer the kind, the name and where it is, parted by tabs.
     """
     searches: dict[str, Callable[[], Iterable[str]]] = {
         "tracepoint": _tracepoints,
         "syscall": _syscalls,
-        "function": near.kernel_functions,
-        "kprobe": lambda: near.kernel_functions() if functions.has_kprobes() else (),
+        "function": _functions,
+        "kprobe": lambda: _functions() if functions.has_kprobes() else (),
+        "module": lambda: (f"{name}\t{size}" for name, size in near.modules().items()),
     }
     if kind == "file":
         return _in_file(pattern)
     if kind not in searches:
         raise Fault("usage", f"find {kind}", "there is no such search", near=near.close(kind, searches))
     matches = re.compile(fnmatch.translate(pattern)).match
-    return sorted(name for name in searches[kind]() if matches(name) or matches(name.rpartition("/")[2]))
+    rows = ((row, row.partition("\t")[0]) for row in searches[kind]())
+    return sorted(row for row, name in rows if matches(name) or matches(name.rpartition("/")[2]))
 
 
 def tracepoint_format(category: str, name: str) -> bytes:
@@ -50,6 +53,11 @@ def tracepoint_format(category: str, name: str) -> bytes:
             return text.read(_MAX_FORMAT_BYTES)
     except FileNotFoundError:
         raise Fault("attach", what, "no such tracepoint", near=near.tracepoints(category, name)) from None
+
+
+def _functions() -> Iterator[str]:
+    for name, module in near.kernel_functions().items():
+        yield f"{name}\t{module}" if module else name
 
 
 def _tracepoints() -> Iterator[str]:

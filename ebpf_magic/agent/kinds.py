@@ -63,7 +63,9 @@ KINDS = {
     "kretprobe.multi": Kind(("kretprobe.multi/PATTERN",), "patterns.kprobe_multi", _KPROBE_MULTI, "vfs_*"),
     "fentry": Kind(("fentry/FUNCTION", "fentry.s/FUNCTION"), "functions.by_function", example="vfs_read"),
     "fexit": Kind(("fexit/FUNCTION", "fexit.s/FUNCTION"), "functions.by_function", example="vfs_read"),
-    "fmod_ret": Kind(("fmod_ret/FUNCTION", "fmod_ret.s/FUNCTION"), "functions.by_function", example="vfs_read"),
+    "fmod_ret": Kind(
+        ("fmod_ret/FUNCTION", "fmod_ret.s/FUNCTION"), "functions.by_function", example="security_task_getpgid"
+    ),
     "lsm": Kind(("lsm/HOOK", "lsm.s/HOOK"), "functions.by_function", example="file_open"),
     "perf_event": Kind(("perf_event",), "tracing.perf_event", example="cpu-clock:99hz"),
     "iter": Kind(("iter/OBJECTS", "iter.s/OBJECTS"), "iters.iterator", example="task"),

@@ -8,12 +8,13 @@ import mmap
 import os
 import re
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from . import elf, tracefs
 
-BTF = "/sys/kernel/btf/vmlinux"
+_BTF_FOLDER = "/sys/kernel/btf"
+BTF = f"{_BTF_FOLDER}/vmlinux"
 _BTF_HEADER = struct.Struct("=4x5I")  # struct btf_header: its length, then offset and size of types and of names
 _LIMIT = 5
 _MANY = 500
@@ -48,8 +49,9 @@ def tracepoints(category: str, name: str) -> list[str]:
 
 
 def raw_tracepoint_names() -> set[str]:
-    """Names for raw_tp and tp_btf, from the kernel's BTF; empty without one."""
-    return {name.decode() for name in re.findall(rb"(?<=\0)btf_trace_(\w+)(?=\0)", _read(BTF))}
+    """Names for raw_tp and tp_btf, from the BTF of the kernel and its modules; empty without one."""
+    prefix = b"btf_trace_"
+    return {name[len(prefix) :].decode() for name in _all_btf_names() if name.startswith(prefix)}
 
 
 def btf() -> bytes:
@@ -57,10 +59,25 @@ def btf() -> bytes:
     return _read(BTF)
 
 
-def kernel_functions() -> set[str]:
-    """Functions of the kernel that can be probed; without tracefs, all that this process may see."""
-    names = _first_words(f"{tracefs.tracing()}/available_filter_functions") or _text_symbols()
-    return set(filter(is_meant, names))
+def modules() -> dict[str, int]:
+    """Modules of the kernel that have BTF of their own, and how many bytes each; empty where it cannot be read."""
+    try:
+        with os.scandir(_BTF_FOLDER) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.name != os.path.basename(BTF)}
+    except OSError:
+        return {}
+
+
+def module_btf(name: str) -> bytes:
+    """Give a module's BTF, which goes on from the kernel's; raises OSError, also when it has been unloaded."""
+    with open(f"{_BTF_FOLDER}/{os.path.basename(name)}", "rb") as file:
+        return file.read()
+
+
+def kernel_functions() -> dict[str, str]:
+    """Functions of the kernel that can be probed, each with its module; without tracefs, all that are to be seen."""
+    found = _traceable() or _text_symbols()
+    return {name: module for name, module in found.items() if is_meant(name)}
 
 
 def is_meant(name: str) -> bool:
@@ -70,7 +87,7 @@ def is_meant(name: str) -> bool:
 
 def btf_functions() -> set[str]:
     """Functions of the kernel that its BTF names as well, for fentry; empty without BTF."""
-    known = set(_btf_names())
+    known = set(_all_btf_names())
     return {name for name in kernel_functions() if name.encode() in known}
 
 
@@ -112,23 +129,34 @@ def of_file(path: str, read: Callable[[memoryview], T]) -> T | None:
         return None
 
 
-def _btf_names() -> list[bytes]:
-    """Every name in the kernel's BTF: its last section alone, of which an emulated machine has enough to do."""
-    raw = _read(BTF)
+def _all_btf_names() -> Iterator[bytes]:
+    """Every name in the BTF of the kernel and of its modules."""
+    for name in (os.path.basename(BTF), *modules()):
+        yield from _btf_names(_read(f"{_BTF_FOLDER}/{name}"))
+
+
+def _btf_names(raw: bytes) -> list[bytes]:
+    """Every name in BTF: its last section alone, of which an emulated machine has enough to do."""
     if len(raw) < _BTF_HEADER.size:
         return []
     length, _, _, at, size = _BTF_HEADER.unpack_from(raw)
     return raw[length + at : length + at + size].split(b"\0")
 
 
-def _first_words(path: str) -> set[str]:
-    return set(re.findall(r"^([\w.$]+)", _read(path).decode(errors="replace"), re.MULTILINE))
+def _traceable() -> dict[str, str]:
+    lines = _read(f"{tracefs.tracing()}/available_filter_functions").decode(errors="replace")
+    return _with_modules(r"^([\w.$]+)(?: \[(\w+)\])?", lines)
 
 
-def _text_symbols() -> set[str]:
+def _with_modules(pattern: str, lines: str) -> dict[str, str]:
+    """Names by their modules; of several of one name the first: the kernel's own stand before those of modules."""
+    return dict(reversed(re.findall(pattern, lines, re.MULTILINE)))
+
+
+def _text_symbols() -> dict[str, str]:
     """Read the function symbols of /proc/kallsyms, which shows names to everybody, addresses to few."""
     lines = _read("/proc/kallsyms").decode(errors="replace")
-    return set(re.findall(r"^[0-9a-f]+ [tTwW] ([\w.$]+)", lines, re.MULTILINE))
+    return _with_modules(r"^[0-9a-f]+ [tTwW] ([\w.$]+)(?:\t\[(\w+)\])?", lines)
 
 
 def _read(path: str) -> bytes:

@@ -89,6 +89,8 @@ class Btf:
         The `.BTF.ext` section that belongs to it, if any.
     elf : Elf, optional
         The object it came from, for the offsets of its variables.
+    base : Btf, optional
+        The types that these go on from, as a kernel module's do from the kernel's: ids and strings count on.
 
     Raises
     ------
@@ -96,12 +98,19 @@ class Btf:
         When the bytes are not well-formed BTF (also by every method that meets the damage later).
     """
 
-    def __init__(self, raw: bytes, ext: bytes = b"", elf: Elf | None = None) -> None:
+    def __init__(self, raw: bytes, ext: bytes = b"", elf: Elf | None = None, base: Btf | None = None) -> None:
         self.elf = elf
         self._ext = ext
+        self._base = base
+        self._first_id = len(base) if base else 1
         types, self._strings = _sections(raw)
         self._words = np.asarray(np.frombuffer(types, "<u4"), np.uint32).data
-        self._starts, self.sections, self._tag_ids = _index(self._words)
+        self._starts, sections, tags = _index(self._words)
+        # Words, ids and strings are counted on from those of the base.
+        self._first_word: int = base._first_word + len(base._words) if base else 0
+        self._first_string: int = base._first_string + len(base._strings) if base else 0
+        self.sections = [self._first_id - 1 + number for number in sections]
+        self._tag_ids = [self._first_id - 1 + number for number in tags]
         self._types = {0: Type(0, "void", 0, False, 0, 0)}
         self._map_specs: dict[str, MapSpec] | None = None
         self._variables: dict[str, list[Variable]] = {}
@@ -118,37 +127,50 @@ class Btf:
         return cls(raw, parsed.data(".BTF.ext") or b"", parsed)
 
     def __len__(self) -> int:
-        """Return the number of types; ids run from 1 to it less one, 0 is void."""
-        return len(self._starts)
+        """Return the number of types, with those of the base; ids run from 1 to it less one, 0 is void."""
+        return self._first_id - 1 + len(self._starts)
+
+    def adds(self, type_id: int) -> bool:
+        """Whether a type is one of those that go on from a base."""
+        return self._base is not None and type_id >= self._first_id
 
     def string(self, offset: int) -> str:
         """Return the string at `offset` of the string section."""
-        return string(self._strings, offset)
+        if self._base and offset < self._first_string:
+            return self._base.string(offset)
+        return string(self._strings, offset - self._first_string)
 
     def type(self, type_id: int) -> Type:
         """Return one type; id 0 is void, a type of kind 0."""
         found = self._types.get(type_id)
         if found is None:
-            if type_id >= len(self._starts):
+            if type_id >= len(self):
                 raise BtfError(f"there is no type {type_id}")
-            at = self._starts[type_id]
+            if self._base and type_id < self._first_id:
+                return self._base.type(type_id)
+            at = self._starts[type_id - self._first_id + 1]
             name, info, ref = self._words[at : at + 3]
-            found = Type((info >> 24) & 31, self.string(name), info & 0xFFFF, bool(info >> 31), ref, at + 3)
+            at += self._first_word + 3
+            found = Type((info >> 24) & 31, self.string(name), info & 0xFFFF, bool(info >> 31), ref, at)
             self._types[type_id] = found
         return found
 
     def resolve(self, type_id: int) -> Type:
         """Return the type behind typedefs, const, volatile, restrict and type tags."""
+        return self.type(self.resolve_id(type_id))
+
+    def resolve_id(self, type_id: int) -> int:
+        """Return the id of the type behind typedefs, const, volatile, restrict and type tags."""
         for _ in range(_MAX_CHAIN):
             found = self.type(type_id)
             if found.kind not in MODIFIERS:
-                return found
+                return type_id
             type_id = found.ref
         raise BtfError(f"type {type_id} is a chain of references without an end")
 
     def members(self, of: Type) -> list[Member]:
         """Return the members of a struct or union."""
-        words = self._words[of.at : of.at + 3 * of.vlen].tolist()
+        words = self._details(of.at, 3 * of.vlen)
         return [
             Member(self.string(name), type_id, at & 0xFFFFFF if of.flag else at, at >> 24 if of.flag else 0)
             for name, type_id, at in zip(words[0::3], words[1::3], words[2::3], strict=True)
@@ -156,17 +178,17 @@ class Btf:
 
     def parameters(self, of: Type) -> list[tuple[str, int]]:
         """Return the parameters of a function's type: name, which may be empty, and type id; ("", 0) is ``...``."""
-        words = self._words[of.at : of.at + 2 * of.vlen].tolist()
+        words = self._details(of.at, 2 * of.vlen)
         return [(self.string(name), type_id) for name, type_id in zip(words[0::2], words[1::2], strict=True)]
 
     def names(self, kind: int) -> dict[str, int]:
-        """Return the types of a kind by name; of several of one name the first."""
+        """Return the types of a kind by name, without those of the base; of several of one name the first."""
         if kind not in self._names:
             starts = np.asarray(self._starts[1:])
             words = np.frombuffer(self._words, np.uint32)
             ids = np.flatnonzero((words[starts + 1] >> 24) & 31 == kind)
             found: dict[str, int] = {}
-            for type_id, name in zip((ids + 1).tolist(), words[starts[ids]].tolist(), strict=True):
+            for type_id, name in zip((ids + self._first_id).tolist(), words[starts[ids]].tolist(), strict=True):
                 found.setdefault(self.string(name), type_id)
             found.pop("", None)
             self._names[kind] = found
@@ -174,11 +196,11 @@ class Btf:
 
     def array(self, of: Type) -> tuple[int, int]:
         """Return an array's element type id and its number of elements."""
-        return self._words[of.at], self._words[of.at + 2]
+        return self.word(of.at), self.word(of.at + 2)
 
     def integer(self, of: Type) -> tuple[int, int, int]:
         """Return an integer's encoding (1 signed, 2 char, 4 bool), the bit it begins at (in old BTF), and its width."""
-        word = self._words[of.at]
+        word = self.word(of.at)
         return (word >> 24) & 15, (word >> 16) & 0xFF, word & 0xFF
 
     def enumerators(self, of: Type) -> dict[int, str]:
@@ -193,7 +215,7 @@ class Btf:
     def enumerator_list(self, of: Type) -> list[tuple[str, int]]:
         """Return the names of an enum or enum64 with their values, in their order."""
         step = 3 if of.kind == ENUM64 else 2
-        words = self._words[of.at : of.at + step * of.vlen].tolist()
+        words = self._details(of.at, step * of.vlen)
         found = []
         for i in range(0, len(words), step):
             value = words[i + 1] | (words[i + 2] << 32 if step == 3 else 0)
@@ -204,11 +226,18 @@ class Btf:
 
     def word(self, at: int) -> int:
         """Return one word of a type's details."""
-        return int(self._words[at])
+        return self._details(at, 1)[0]
+
+    def _details(self, at: int, count: int) -> list[int]:
+        """Return words of a type's details."""
+        if self._base and at < self._first_word:
+            return self._base._details(at, count)
+        at -= self._first_word
+        return self._words[at : at + count].tolist()
 
     def section_variables(self, section: Type) -> list[tuple[int, int, int]]:
         """Return the variables of a data section: type id, offset and size in bytes as BTF has them."""
-        words = self._words[section.at : section.at + 3 * section.vlen].tolist()
+        words = self._details(section.at, 3 * section.vlen)
         return list(zip(words[0::3], words[1::3], words[2::3], strict=True))
 
     @cached_property
@@ -217,7 +246,7 @@ class Btf:
         tags: dict[int, list[str]] = {}
         for type_id in self._tag_ids:
             tag = self.type(type_id)
-            if self._words[tag.at] == _WHOLE:
+            if self.word(tag.at) == _WHOLE:
                 tags.setdefault(tag.ref, []).append(tag.name)
         return tags
 
@@ -227,8 +256,8 @@ class Btf:
         shows = {}
         for type_id in self._tag_ids:
             tag = self.type(type_id)
-            if self._words[tag.at] != _WHOLE and tag.name.startswith(_SHOW):
-                shows[self.type(tag.ref).at, self._words[tag.at]] = tag.name[len(_SHOW) :]
+            if self.word(tag.at) != _WHOLE and tag.name.startswith(_SHOW):
+                shows[self.type(tag.ref).at, self.word(tag.at)] = tag.name[len(_SHOW) :]
         return shows
 
     def typedefs(self, type_id: int) -> tuple[list[str], str]:

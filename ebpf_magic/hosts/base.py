@@ -311,9 +311,9 @@ class AgentHost:
         request = {"map_id": map_id or 0, "pin": pin, "writable": writable, "pass_fds": self.passes_fds}
         return self.call("open", request, (), self._opened)
 
-    def btf(self) -> bytes:
-        """Read the kernel's BTF, raw."""
-        return self.call("btf", {}, (), lambda frame: bytes(frame.payload))
+    def btf(self, module: str = "") -> bytes:
+        """Read the kernel's BTF, raw, or a module's, which goes on from it."""
+        return self.call("btf", {"module": module}, (), lambda frame: bytes(frame.payload))
 
     def sh(
         self,

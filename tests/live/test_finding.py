@@ -25,7 +25,7 @@ def stop_all() -> Iterator[None]:
 @pytest.mark.needs("tracepoint")
 def test_all_kinds_by_one_pattern() -> None:
     frame = em.probes("*open*", on=rights.host_name())
-    assert frame.columns.tolist() == ["kind", "name", "section", "detail"]
+    assert frame.columns.tolist() == ["kind", "name", "section", "detail", "module"]
     assert {"tracepoint", "syscall", "fentry", "lsm"} <= set(frame["kind"])
     found = frame.set_index(["kind", "name"])
     assert found.loc[("tracepoint", "syscalls/sys_enter_openat"), "section"] == "tracepoint/syscalls/sys_enter_openat"
@@ -67,6 +67,24 @@ def test_a_raw_tracepoint_s_arguments_have_their_names() -> None:
 def test_iterators_are_those_that_can_be_attached() -> None:
     names = em.probes("*", kind="iter", on=rights.host_name())["name"]
     assert {"task", "task_file", "bpf_map", "bpf_map_elem", "tcp"} <= set(names)
+
+
+def test_what_is_of_a_module_says_of_which() -> None:
+    host = registry.get(rights.host_name())
+    frame = em.probes("*", on=host.name)
+    sizes = dict(row.split("\t") for row in host.find("module", "*"))
+    said: list[str] = []
+    host.sh("cd /sys/kernel/btf && for each in *; do echo $each $(stat -c %s $each); done", on_output=said.append)
+    assert {f"{name} {size}" for name, size in sizes.items()} == set("".join(said).splitlines()) - {
+        line for line in "".join(said).splitlines() if line.startswith("vmlinux ")
+    }
+    assert set(frame["module"]) - {""} <= {row.partition("\t")[0] for row in host.find("module", "*")}
+    assert set(frame["kind"][frame["module"] != ""]) <= {"tracepoint", "raw_tp", "fentry", "kprobe"}
+    if rights.IN_VM:  # whose files come over these
+        found = frame[frame["kind"] == "fentry"].set_index("name")
+        assert found.loc["p9_client_create", "module"] == "9pnet"
+        assert found.loc["p9_client_create", "detail"].startswith("struct p9_client *p9_client_create(const char *")
+        assert frame.set_index(["kind", "name"]).loc[("tracepoint", "9p/9p_client_req"), "module"] == "9pnet"
 
 
 def test_what_is_in_a_file() -> None:

@@ -6,7 +6,7 @@ import ctypes as C
 import errno as errnos
 import fnmatch
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import bpf, bpf_links, elf, kinds, near, traceable
@@ -85,7 +85,9 @@ def uprobe_multi(context: Context, program: Program, target: str) -> list[Handle
     return [_link(program, what, target, attr, detail, reasons)]
 
 
-def _checked(what: str, about: dict[str, Any], matched: Sequence[int], names: Callable[[], set[str]], why: str) -> str:
+def _checked(
+    what: str, about: dict[str, Any], matched: Sequence[int], names: Callable[[], Iterable[str]], why: str
+) -> str:
     """Say how many functions matched; raises `Fault` when it is none, or very many."""
     if not matched:
         pattern = about["target"].rpartition(":")[2]
