@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from . import bpf, cpus, machine, objects, privileges, programs, tail_calls, tracefs, wire
@@ -19,6 +19,7 @@ from .sessions import Session, detach_all
 from .trace_log import TraceLog, sweep
 
 if TYPE_CHECKING:
+    from .kernel_list import Page
     from .server import Request
     from .shell import Shell
 
@@ -35,6 +36,7 @@ class Agent:
         self._stats_fd = -1
         self._stats_problem = ""
         self._hook_ns: dict[str, float | None] = {}
+        self._listing: Iterator[Page] | None = None
         self._tracefs_problem = tracefs.ensure_tracing()
         tracing = tracefs.tracing()
         if tracing:
@@ -290,7 +292,12 @@ class Agent:
     def _list(self, request: Request) -> Reply:
         from . import kernel_list
 
-        return Reply(kernel_list.everything())
+        begun, self._listing = self._listing, None
+        listing = kernel_list.pages() if begun is None or request.flag("anew") else begun
+        page = next(listing)
+        if page.more:
+            self._listing = listing
+        return Reply(page._asdict())
 
     # Helpers
 

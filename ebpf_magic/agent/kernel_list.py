@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import collections
+import json
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from . import bpf, maps
 from .fault import from_errno
@@ -19,32 +20,64 @@ _PROGRAM_TYPES = dict(
     )
 )
 _IDS = {"prog_id": "program", "map_id": "map"}
+# Of JSON text: some hundreds of rows. Far below what a frame holds, and the guard's clock is looked at in between.
+PAGE_BYTES = 1 << 16
+
+_Owners = dict[tuple[str, int], set[tuple[int, str]]]
 
 
-def everything() -> dict[str, Any]:
-    """Programs and maps as the protocol has them; raises `Fault` without the right to list them."""
+class Page(NamedTuple):
+    """Some of the programs and maps, as the protocol has them, and whether there are more."""
+
+    programs: list[dict[str, Any]]
+    maps: list[dict[str, Any]]
+    more: bool
+
+
+def pages(page_bytes: int = PAGE_BYTES) -> Iterator[Page]:
+    """Give every program and map in pieces; raises `Fault` without the right to list them.
+
+    Between two pieces nothing is held: a list that nobody reads to its end keeps no map alive.
+    """
     owners = _owners()
+    page, size = Page([], [], True), 0
+    for is_map, row in _rows(owners):
+        row_bytes = len(json.dumps(row))
+        if size + row_bytes > page_bytes and size:
+            yield page
+            page, size = Page([], [], True), 0
+        size += row_bytes
+        (page.maps if is_map else page.programs).append(row)
+    yield page._replace(more=False)
+
+
+def _rows(owners: _Owners) -> Iterator[tuple[bool, dict[str, Any]]]:
+    """Describe every program, then every map, and say which it is."""
     try:
-        programs = [_program(number, fd, owners) for number, fd in _each(bpf.PROG_GET_NEXT_ID, bpf.PROG_GET_FD_BY_ID)]
-        held = [_map(number, fd, owners) for number, fd in _each(bpf.MAP_GET_NEXT_ID, bpf.MAP_GET_FD_BY_ID)]
+        for row in _each(bpf.PROG_GET_NEXT_ID, bpf.PROG_GET_FD_BY_ID, _program, owners):
+            yield False, row
+        for row in _each(bpf.MAP_GET_NEXT_ID, bpf.MAP_GET_FD_BY_ID, _map, owners):
+            yield True, row
     except OSError as error:
         raise from_errno("host", "list the kernel's programs and maps", error.errno or 0, ("SYS_ADMIN",)) from error
-    return {"programs": programs, "maps": held}
 
 
-def _each(next_command: int, open_command: int) -> Iterator[tuple[int, int]]:
-    """Ids and descriptors (closed when the next is asked for) of all objects of a kind."""
+def _each(
+    next_command: int, open_command: int, read: Callable[[int, int, _Owners], dict[str, Any]], owners: _Owners
+) -> Iterator[dict[str, Any]]:
+    """Describe all objects of a kind by their ids; the descriptor of each is closed before it is given."""
     number: int | None = 0
     while (number := bpf.next_id(next_command, number or 0)) is not None:
         fd = bpf.fd_by_id(open_command, number)
         if fd is not None:
             try:
-                yield number, fd
+                row = read(number, fd, owners)
             finally:
                 os.close(fd)
+            yield row
 
 
-def _program(number: int, fd: int, owners: dict[tuple[str, int], set[tuple[int, str]]]) -> dict[str, Any]:
+def _program(number: int, fd: int, owners: _Owners) -> dict[str, Any]:
     info = bpf.prog_info(fd)
     return {
         "id": number,
@@ -63,7 +96,7 @@ def _program(number: int, fd: int, owners: dict[tuple[str, int], set[tuple[int, 
     }
 
 
-def _map(number: int, fd: int, owners: dict[tuple[str, int], set[tuple[int, str]]]) -> dict[str, Any]:
+def _map(number: int, fd: int, owners: _Owners) -> dict[str, Any]:
     info = maps.info(fd)
     return {
         "id": number,
@@ -77,9 +110,9 @@ def _map(number: int, fd: int, owners: dict[tuple[str, int], set[tuple[int, str]
     }
 
 
-def _owners() -> dict[tuple[str, int], set[tuple[int, str]]]:
+def _owners() -> _Owners:
     """("program" or "map", id) -> processes (pid, comm) that hold it, by itself or by a link to it."""
-    result: dict[tuple[str, int], set[tuple[int, str]]] = collections.defaultdict(set)
+    result: _Owners = collections.defaultdict(set)
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/comm") as text:

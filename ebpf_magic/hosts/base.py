@@ -40,6 +40,7 @@ DEADLINES_S = {
 }
 DEADLINE_S = 10.0
 _MAX_LOG_BYTES = 32 << 20
+_MAX_LISTED = 1 << 20
 
 T = TypeVar("T")
 
@@ -74,6 +75,7 @@ class AgentHost:
         self._link = link
         self._worker = Worker(f"ebpf_magic-{name}")
         self._lock = threading.Lock()
+        self._listing = threading.Lock()
         self._number = 0
         self._hook_ns: dict[str, float | None] = {}
         self._death = ""
@@ -291,8 +293,19 @@ class AgentHost:
         return self.call("format", request, (), lambda frame: bytes(frame.payload).decode(errors="replace"))
 
     def list_kernel(self) -> dict[str, Any]:
-        """Every program and map in the kernel and who holds it."""
-        return self._ask("list")
+        """Every program and map in the kernel and who holds it: ``programs`` and ``maps``."""
+        found: dict[str, Any] = {"programs": [], "maps": []}
+        more = anew = True
+        with self._listing:  # two lists at a time would take each other's pages
+            while more:
+                page = self._ask("list", anew=anew)
+                more, anew = page["more"], False
+                for what, rows in found.items():
+                    rows += page[what]
+                is_endless = sum(map(len, found.values())) > _MAX_LISTED or not (page["programs"] or page["maps"])
+                if more and is_endless:
+                    raise AgentError(f"list the programs and maps on {self.name}", "the agent comes to no end")
+        return found
 
     def cgroups(self) -> dict[int, str]:
         """Paths of the kernel's cgroups by their ids; empty where cgroup2 is not mounted."""

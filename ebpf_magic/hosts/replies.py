@@ -119,7 +119,7 @@ _SHAPES: dict[str, dict[str, Any]] = {
     "run": {"retval": "count", "duration_ns": "count", "ctx_bytes": "count", "data_bytes": "count"},
     "packets": {"count": "count", "data_bytes": "count"},
     "features": {"checks": [{"name": "text", "ok": "flag", "detail": "text", "hint": "text"}]},
-    "list": {"programs": [_LISTED], "maps": [_LISTED]},
+    "list": {"programs": [_LISTED], "maps": [_LISTED], "more": "flag"},
     "iterate": {"more": "flag"},
     "spawn": {"pid": "count"},
     "take": {"status": "whole?"},

@@ -42,7 +42,9 @@ def maps(on: str | Sequence[str] = "auto") -> pd.DataFrame:
 
     Notes
     -----
-    Costs a few system calls a map, and a look at every process's descriptors: some ten milliseconds.
+    Costs a few system calls a map, and a look at every process's descriptors: some ten milliseconds. How many entries
+    a map has is not among it: the kernel does not keep count, so that is the price of reading them all, by
+    ``map(id=...).df()``.
     """
     return unlisted.on_each(on, lambda host: _frame(_listed(host)["maps"], _MAP))
 

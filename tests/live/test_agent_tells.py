@@ -7,6 +7,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,12 @@ struct args { __u64 n; };
 SEC("syscall") int say(struct args *ctx) { bpf_printk("line %d of me", ctx->n); return 0; }
 SEC("syscall") int broken(struct args *ctx) { bpf_printk("one\\ntwo"); return 0; }
 """
+)
+
+
+A_MAP = (
+    "struct {{ __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32); __type(value, __u64); }} "
+    'em_{} SEC(".maps");'
 )
 
 
@@ -175,6 +182,26 @@ def test_the_list_names_owners(agent_host: AgentHost) -> None:
     owners = {pid for pid, _ in held["pids"]}
     assert agent_host.info.pid in owners
     assert (os.getpid() in owners) == agent_host.passes_fds
+
+
+def test_a_list_that_fits_no_answer_comes_in_pages(agent_host: AgentHost) -> None:
+    """1,000 maps are some 150 KiB of JSON, several pages; while others list at the same time each gets them all."""
+    built = compile_object("\n".join(A_MAP.format(number) for number in range(250)))
+    made: set[int] = set()
+    for number in range(4):
+        loaded = agent_host.load(built, session=f"s{number}", name="test")
+        made |= {item.info.id for name, item in loaded.maps.items() if name.startswith("em_")}
+        for item in loaded.maps.values():
+            item.close()
+    assert len(made) == 1000
+    with ThreadPoolExecutor(3) as pool:
+        lists = [pool.submit(agent_host.list_kernel) for _ in range(3)]
+    for each in lists:
+        ids = [row["id"] for row in each.result()["maps"]]
+        assert len(ids) == len(set(ids))
+        assert made <= set(ids)
+    for number in range(4):
+        agent_host.close_session(f"s{number}")
 
 
 def test_mounts_of_the_agent_are_its_own(agent_host: AgentHost) -> None:
