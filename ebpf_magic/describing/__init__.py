@@ -184,7 +184,7 @@ def _nothing(host: AgentHost, target: str, kind: str, name: str) -> EbpfMagicErr
             word: lambda number=number: [each for btf in types for each in btf.names(number)]  # type: ignore[misc]
             for word, number in of_types.KINDS.items()
         },
-        "kfunc": lambda: [each for btf in types for each in in_kernel.kfuncs(btf)],
+        "kfunc": lambda: [each for btf in types for each in in_kernel.kfuncs(btf) or btf.names(kinds.FUNC)],
         "lsm": lambda: list(kernel_types.lsm_hooks(types[0])),
         "iter": lambda: list(kernel_types.iterators(types[0])),
         **dict.fromkeys(_TRACEPOINTS, lambda: [each.rpartition("/")[2] for each in host.find("tracepoint", "*")]),

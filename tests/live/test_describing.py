@@ -47,7 +47,7 @@ TARGETS = [
     ("kretprobe.multi/vfs_rea*", "functions", "kretprobe.multi"),
     ("ksyscall:openat", "syscall", "ksyscall"),
     ("kretsyscall/openat", "syscall", "kretsyscall"),
-    ("kfunc/bpf_task_acquire", "kfunc", "fentry"),
+    ("kfunc/tcp_slow_start", "kfunc", "fentry"),
     ("uprobe:libc.so.6:malloc", "uprobe", "uprobe"),
     ("uretprobe/libc.so.6:malloc", "uprobe", "uretprobe"),
     ("libc.so.6:malloc", "uprobe", "uprobe"),
@@ -209,8 +209,8 @@ def test_the_cell_of_a_type_tells_of_it() -> None:
 
 
 def test_a_kfunc_is_declared_as_programs_call_it() -> None:
-    assert described("kfunc/bpf_task_acquire").c.endswith(
-        "extern struct task_struct *bpf_task_acquire(struct task_struct *p) __ksym;"
+    assert described("kfunc/tcp_slow_start").c.endswith(
+        "extern u32 tcp_slow_start(struct tcp_sock *tp, u32 acked) __ksym;"
     )
 
 
@@ -326,7 +326,7 @@ def test_a_cell_has_a_name_that_python_takes() -> None:
         ("syscall/opnat", "openat"),
         ("fentry/vfs_raed", "vfs_read"),
         ("kprobe:vfs_raed", "vfs_read"),
-        ("kfunc/bpf_task_aquire", "bpf_task_acquire"),
+        ("kfunc/tcp_slow_strat", "tcp_slow_start"),
         ("uprobe/libc.so.6:malok", "malloc"),
         ("usdt/python3:python:gc_start", "gc__start"),
         ("attach/xpd", "xdp"),
