@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ebpf_magic import map_programs
+from ebpf_magic.arguments import checked
 from ebpf_magic.data import histogram as histograms
 from ebpf_magic.data import special
 from ebpf_magic.errors import StoppedError, UsageError
@@ -76,6 +77,7 @@ class Map(SpecialKinds):
 
     # Reading
 
+    @checked
     def df(self, per_cpu: bool = False) -> pd.DataFrame:
         """Read the map as a DataFrame.
 
@@ -144,6 +146,7 @@ class Map(SpecialKinds):
         """
         return self._histogram(self._read())
 
+    @checked
     def percentiles(self, percentiles: Iterable[float] = (50, 90, 99)) -> pd.DataFrame:
         """Percentiles of a histogram map, each with its error bound.
 
@@ -173,6 +176,7 @@ class Map(SpecialKinds):
 
     # Changing
 
+    @checked
     def update(self, frame: pd.DataFrame | Mapping[int, str]) -> None:
         """Write a frame's rows into the map: the inverse of :meth:`df`.
 
@@ -206,6 +210,7 @@ class Map(SpecialKinds):
         elif count:
             self._handle.update(keys, values, count)
 
+    @checked
     def delete(self, keys: Iterable[Any]) -> int:
         """Delete entries by key; keys that are not there are passed over.
 
@@ -235,6 +240,7 @@ class Map(SpecialKinds):
 
     # Watching
 
+    @checked
     def live(self, interval_s: float = 1.0, top: int = 20, by: str | None = None, *, name: str | None = None) -> Live:
         """Show the map so that it keeps moving while other cells run.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ebpf_magic import kernel_types
 from ebpf_magic.agent import near
 from ebpf_magic.agent.kinds import KINDS as ATTACH_KINDS
+from ebpf_magic.arguments import checked
 from ebpf_magic.data import c_types, kinds
 from ebpf_magic.errors import NoSuchNameError, UsageError
 
@@ -33,6 +34,7 @@ class Found(NamedTuple):
     module: str = ""
 
 
+@checked
 def probes(pattern: str = "*", kind: str | None = None, on: str = "auto") -> pd.DataFrame:
     """Find what can be probed.
 

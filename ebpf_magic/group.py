@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from ebpf_magic.arguments import checked
 from ebpf_magic.errors import NoSuchNameError
 from ebpf_magic.session import Maps, RunResult, Session
 from ebpf_magic.variables import GroupVariables
@@ -49,6 +50,7 @@ class GroupMap:
         """Whether the contents are final."""
         return all(item.ended for item in self.by_host.values())
 
+    @checked
     def df(self, per_cpu: bool = False) -> pd.DataFrame:
         """Read the map on all hosts at the same time; `Map.df` with an index level ``host`` in front.
 
@@ -56,6 +58,7 @@ class GroupMap:
         """
         return _joined(in_parallel({host: partial(item.df, per_cpu) for host, item in self.by_host.items()}))
 
+    @checked
     def percentiles(self, percentiles: Iterable[float] = (50, 90, 99)) -> pd.DataFrame:
         """Percentiles on each host; `Map.percentiles` with an index level ``host`` in front."""
         wanted = list(percentiles)
@@ -66,6 +69,7 @@ class GroupMap:
         for item in self.by_host.values():
             item.clear()
 
+    @checked
     def live(self, interval_s: float = 1.0, top: int = 20, by: str | None = None) -> Live:
         """Show the map so that it keeps moving: the hosts' views below one another. See `Map.live`."""
         first, *others = (item.live(interval_s, top, by, name=f"{self.name} on {host}") for host, item in self._items())
@@ -95,6 +99,7 @@ class GroupIterator:
         self.name = name
         self.by_host = dict(by_host)
 
+    @checked
     def df(self) -> pd.DataFrame:
         """Read it on all hosts at the same time; `Iterator.df` with an index level ``host`` in front."""
         return _joined(in_parallel({host: item.df for host, item in self.by_host.items()}))
@@ -205,6 +210,7 @@ class Group:
         """Say in words what was not counted, not seen, or not run; empty when nothing was lost."""
         return [f"{member.host}: {word}" for member in self.members for word in member.lost()]
 
+    @checked
     def run(
         self,
         program: str,
@@ -229,6 +235,7 @@ class Group:
         """Take everything out of every kernel; what was seen stays readable."""
         in_parallel({member.host: member.stop for member in self.members})
 
+    @checked
     def on_end(self, call: Callable[[], None]) -> None:
         """Call when it has ended on the last host, at once if it has."""
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from ebpf_magic.arguments import checked
 from ebpf_magic.errors import IteratorError, StoppedError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Iterator:
         what = "rows" if self._row else "text"
         return f"<Iterator {self.name}: {what} of {self.objects}, of {self._session.name}>"
 
+    @checked
     def df(self, *, max_bytes: int = MAX_BYTES, deadline_s: float = DEADLINE_S) -> pd.DataFrame:
         """Read everything it writes now, as a DataFrame.
 
@@ -79,10 +81,12 @@ class Iterator:
         frame.attrs.update(began_ns=began_ns, ended_ns=ended_ns)
         return frame
 
+    @checked
     def text(self, *, max_bytes: int = MAX_BYTES, deadline_s: float = DEADLINE_S) -> str:
         """Read everything it writes now, as text."""
         return _decoded(self.raw(max_bytes=max_bytes, deadline_s=deadline_s))
 
+    @checked
     def raw(self, *, max_bytes: int = MAX_BYTES, deadline_s: float = DEADLINE_S) -> bytearray:
         """Read everything it writes now, as bytes."""
         session, what = self._session, f"read iterator {self.name} of {self._session.name}"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ebpf_magic.agent import maps as raw_maps
+from ebpf_magic.arguments import checked
 from ebpf_magic.data import special
 from ebpf_magic.errors import NoSuchNameError, UnsupportedError, UsageError
 
@@ -59,6 +60,7 @@ class SpecialKinds:
         """Where the map is pinned, and so outlives its session; empty when nowhere."""
         return self._handle.pin
 
+    @checked
     def pin(self, path: str | None = None) -> str:
         """Pin the map in a bpffs, where it outlives its session and other programs find it.
 
@@ -104,6 +106,7 @@ class SpecialKinds:
         self._handle.wire.remove_pin(self._handle.pin)
         self._handle.pin = ""
 
+    @checked
     def contains(self, values: Iterable[Any] | pd.DataFrame) -> pd.Series[bool]:
         """Ask a bloom filter which of some values it may hold.
 
@@ -129,6 +132,7 @@ class SpecialKinds:
         index = frame.index if isinstance(values, pd.DataFrame) else pd.Index(frame["value"])
         return pd.Series(np.frombuffer(found, bool), index=index, name="contains")
 
+    @checked
     def lookup(self, owner: str | int) -> pd.Series[Any] | None:
         """Look up the value that hangs on one file, cgroup or process.
 
@@ -152,6 +156,7 @@ class SpecialKinds:
         plain = replace(self._spec, key=None) if self._spec else None
         return special.special_frame(plain, "hash", bytes(4), value, 1, 1).iloc[0].rename(owner)
 
+    @checked
     def read(self, offset: int = 0, size_bytes: int = 4096) -> bytes:
         """Read a part of an arena.
 
@@ -169,6 +174,7 @@ class SpecialKinds:
             raise UsageError(f"read map {self.name}", f"the arena has {length:,} bytes")
         return self._handle.wire.memory(offset, size_bytes)
 
+    @checked
     def inner(self, key: Any) -> OpenedMap:
         """Open the map that a map of maps holds at a key; close it when done with it.
 

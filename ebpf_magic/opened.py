@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from ebpf_magic.arguments import checked
 from ebpf_magic.bpf_map import Map
 from ebpf_magic.data.btf import Btf, BtfError
 from ebpf_magic.data.layout import Layout, bytes_layout
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ebpf_magic.session import Session
 
 
+@checked
 def map(id: int | None = None, *, pin: str | None = None, on: str = "auto", writable: bool = False) -> OpenedMap:
     """Open a map that some other program owns, such as a Cilium agent's.
 
@@ -55,7 +57,7 @@ def map(id: int | None = None, *, pin: str | None = None, on: str = "auto", writ
     """
     if (id is None) == (pin is None):
         raise UsageError("open a map", "name it by its id or by its pin", 'em.map(id=42), em.map(pin="/sys/fs/bpf/x")')
-    if id is not None and (not isinstance(id, int) or not 0 < id < 1 << 32):
+    if id is not None and not 0 < id < 1 << 32:
         raise UsageError(f"open map {id!r}", "a map's id is a number above 0", "`%ebpf ls --all` lists all maps.")
     return of_host(registry.get(on), id, pin or "", writable)
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from ebpf_magic import build, register
+from ebpf_magic.arguments import checked
 from ebpf_magic.errors import NoSuchNameError, UnsupportedError, UsageError
 from ebpf_magic.group import Group
 from ebpf_magic.hosts.base import MAP_BUDGET_BYTES, MAX_CPU, AgentHost
@@ -24,6 +25,7 @@ _lock = threading.Lock()
 _unnamed = itertools.count(1)
 
 
+@checked
 def run(
     source: str,
     name: str | None = None,
@@ -102,7 +104,7 @@ def run(
     """
     _check_options(name, engine, for_s, max_cpu, map_budget_bytes)
     name = name or f"ebpf{next(_unnamed)}"
-    others = _linked(name, _names("with_cells", with_cells))
+    others = _linked(name, tuple(with_cells))
     make = partial(_compiled, source, name, others, clang)
     cell = Cell(
         make=make,
@@ -114,7 +116,7 @@ def run(
         allow_change=allow_change,
         map_budget_bytes=map_budget_bytes,
         max_cpu=max_cpu,
-        optional=_names("optional", optional),
+        optional=tuple(optional),
         previous=register.running(name),
         progress=progress,
     )
@@ -124,6 +126,7 @@ def run(
     return session
 
 
+@checked
 def load_object(
     path: str | os.PathLike[str],
     name: str | None = None,
@@ -177,7 +180,7 @@ def load_object(
         allow_change=allow_change,
         map_budget_bytes=map_budget_bytes,
         max_cpu=max_cpu,
-        optional=_names("optional", optional),
+        optional=tuple(optional),
         previous=register.running(name),
         progress=progress,
     )
@@ -229,13 +232,6 @@ def _linked(name: str, with_cells: tuple[str, ...]) -> dict[str, str]:
             found[other] = source
             wanted += [cell for cell in others if cell != name]
     return found
-
-
-def _names(option: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Check a list of names: a text would be taken for its letters."""
-    if isinstance(names, str) or not all(isinstance(name, str) for name in names):
-        raise UsageError(f"{option}={names!r}", "it is a list of names", f"Such as {option}=[{str(names)!r}].")
-    return tuple(names)
 
 
 def start_unlisted(source: str, name: str, on: str) -> Session:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from ebpf_magic import build
 from ebpf_magic.accounts import Accounts, missed_counters
+from ebpf_magic.arguments import checked
 from ebpf_magic.bpf_map import Map
 from ebpf_magic.data.btf import Btf
 from ebpf_magic.errors import (
@@ -61,6 +62,7 @@ class Maps(Mapping[str, M]):
         self._maps = maps
         self._noun = noun
 
+    @checked
     def __getitem__(self, name: str) -> M:
         try:
             return self._maps[name]
@@ -206,6 +208,7 @@ class Session(Accounts):
         self, program: str, ctx: None = None, *, data: pd.DataFrame | Sequence[bytes], repeat: int = 1
     ) -> pd.DataFrame: ...
 
+    @checked
     def run(
         self,
         program: str,
@@ -273,6 +276,7 @@ class Session(Accounts):
         """Take everything out of the kernel. The maps' last contents, the statistics and the log stay readable."""
         self._end("stopped", "")
 
+    @checked
     def on_end(self, call: Callable[[], None]) -> None:
         """Call when the session ends, at once if it has."""
         with self.lock:

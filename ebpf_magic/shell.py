@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ebpf_magic import register
+from ebpf_magic.arguments import checked
+from ebpf_magic.errors import UsageError
 from ebpf_magic.hosts import registry
 from ebpf_magic.hosts import shell as commands
 from ebpf_magic.hosts.base import AgentHost
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 _HERE = ("local", "sudo")
 
 
+@checked
 def sh(
     command: str,
     on: str | AgentHost | Sequence[str | AgentHost] | None = None,
@@ -75,7 +78,10 @@ def _hosts(
         newest = register.sessions()[-1:]
         return [member.agent_host for session in newest for member in session.members] or [None]
     found: list[AgentHost | None] = []
-    for each in [on] if isinstance(on, (str, AgentHost)) else list(on):
+    wanted = [on] if isinstance(on, (str, AgentHost)) else list(on)
+    if not wanted:
+        raise UsageError(f"run on {on!r}", "name one host or several", 'Such as on=["vm:6.1", "vm:6.12"].')
+    for each in wanted:
         if isinstance(each, AgentHost):
             found.append(each)
         else:

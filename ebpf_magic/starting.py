@@ -100,7 +100,7 @@ class Cell:
 def _distinct(on: Sequence[str | AgentHost]) -> dict[str, str | AgentHost]:
     """Check several hosts; give them by their names."""
     hosts = list(on)
-    if not hosts or not all(isinstance(host, (str, AgentHost)) for host in hosts):
+    if not hosts:
         raise UsageError(f"run on {on!r}", "name one host or several", 'Such as on=["vm:6.1", "vm:6.12"].')
     named = {host if isinstance(host, str) else host.name: host for host in hosts}
     if len(named) < len(hosts):

@@ -6,6 +6,7 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ebpf_magic.arguments import checked
 from ebpf_magic.data import variables as data
 from ebpf_magic.errors import MapError, StoppedError, UsageError
 
@@ -39,10 +40,12 @@ class Variables(Mapping[str, Any]):
         }
         self._sections = sections
 
+    @checked
     def __getitem__(self, name: str) -> Any:
         place = data.find(self._variables, name, f"read variable {name!r} of {self._session.name}")
         return data.value(place, self._bytes(self._section(place), place))
 
+    @checked
     def __setitem__(self, name: str, value: Any) -> None:
         what = f"set variable {name} of {self._session.name}"
         place = data.find(self._variables, name, what)
@@ -130,9 +133,11 @@ class GroupVariables:
     def __init__(self, by_host: Mapping[str, Variables]) -> None:
         self.by_host = dict(by_host)
 
+    @checked
     def __getitem__(self, name: str) -> dict[str, Any]:
         return {host: variables[name] for host, variables in self.by_host.items()}
 
+    @checked
     def __setitem__(self, name: str, value: Any) -> None:
         for variables in self.by_host.values():
             variables[name] = value

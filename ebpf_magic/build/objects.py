@@ -64,6 +64,8 @@ def read_object(path: str | os.PathLike[str]) -> Object:
         raise NoSuchNameError(what, "no such file", near=_beside(path)) from None
     except OSError as error:
         raise LoadError(what, error.strerror or str(error), errno=error.errno) from None
+    except ValueError as error:  # no file has a NUL in its name
+        raise LoadError(what, str(error)) from None
     why, hint = _foreign(raw)
     if why:
         raise LoadError(what, why, hint)

@@ -165,6 +165,11 @@ def _floats(rows: Rows, dtype: np.dtype[Any], values: Any) -> Array:
     return wide.astype(dtype)
 
 
+def _is_missing(value: Any) -> bool:
+    """Whether a value is one that pandas takes for none; a list or a frame is not."""
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
 def _ints(rows: Rows, dtype: np.dtype[Any], values: Any, limits: tuple[int, int]) -> Array:
     low, high = limits
     found = np.asarray(values)
@@ -179,7 +184,7 @@ def _ints(rows: Rows, dtype: np.dtype[Any], values: Any, limits: tuple[int, int]
         wrong = np.full(len(found), kind not in "iub")
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
-        rows.refuse(row, "there is no value" if pd.isna(found[row]) else f"{found[row]!s} is not an integer")
+        rows.refuse(row, "there is no value" if _is_missing(found[row]) else f"{found[row]!s} is not an integer")
     # A float's upper limit is a power of two (exact), so it is compared with the first number that is too large.
     outside = (found < low) | (found >= float(high + 1) if kind == "f" else found > high)
     if outside.any():

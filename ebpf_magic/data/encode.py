@@ -119,7 +119,10 @@ def _tuples(what: str, layout: Layout, keys: list[Any]) -> pd.MultiIndex:
         if not isinstance(key, (tuple, list)) or len(key) != wanted:
             names = ", ".join(label(column, "key") for column in layout.columns)
             raise UsageError(what, f"key {number} ({key!r}) is not a tuple of {wanted} ({names})")
-    return pd.MultiIndex.from_arrays([pd.Index(part, dtype=object) for part in zip(*keys, strict=True)])
+    try:
+        return pd.MultiIndex.from_arrays([pd.Index(part, dtype=object) for part in zip(*keys, strict=True)])
+    except TypeError as error:  # what cannot be hashed, such as a list
+        raise UsageError(what, f"a part of a key is neither a number nor a text: {error}") from None
 
 
 def _split_cpu(spec: MapSpec | None, type: str, index: pd.Index[Any]) -> tuple[pd.Index[Any], Array | None]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ebpf_magic.arguments import checked
 from ebpf_magic.errors import PcapError
 
 _MICRO, _NANO = 0xA1B2C3D4, 0xA1B23C4D
@@ -42,6 +43,7 @@ class _Damaged(Exception):
     """At which byte, and what is wrong there."""
 
 
+@checked
 def read_pcap(path: str | os.PathLike[str], *, partial: bool = False) -> pd.DataFrame:
     """Read a capture file: pcap or pcapng, of either byte order.
 
@@ -64,11 +66,15 @@ def read_pcap(path: str | os.PathLike[str], *, partial: bool = False) -> pd.Data
     ------
     PcapError
         The file is damaged (it says at which byte, and how many packets stand before), or it is no capture file.
-    OSError
-        It cannot be read.
+        Or there is no such file, or it cannot be read (`.errno`).
     """
-    content = Path(path).read_bytes()
-    what = f"read {os.fspath(path)}"
+    what = f"read {os.fspath(path)!r}"
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise PcapError(what, f"it cannot be read: {error.strerror}", errno=error.errno) from error
+    except ValueError as error:  # no file has a NUL in its name
+        raise PcapError(what, f"it cannot be read: {error}") from None
     rows: list[_Row] = []
     damage = ""
     try:

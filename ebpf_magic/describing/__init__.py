@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ebpf_magic import finding, kernel_types
 from ebpf_magic.agent import near
 from ebpf_magic.agent.kinds import KINDS
+from ebpf_magic.arguments import checked
 from ebpf_magic.data import kinds
 from ebpf_magic.describing import attach_kinds, in_files, in_kernel, of_types
 from ebpf_magic.describing.description import Description
@@ -35,6 +36,7 @@ _TARGET = re.compile(r"(?P<kind>[a-z_.]+)\s*[/:\s]\s*(?P<name>.*)", re.DOTALL)
 _Search = Callable[["AgentHost", str], "Description | None"]
 
 
+@checked
 def describe(target: str | pd.Series | Mapping[str, str], on: str = "auto") -> Description:
     """Describe a target as C, with a cell that works on it.
 
@@ -79,12 +81,9 @@ def describe(target: str | pd.Series | Mapping[str, str], on: str = "auto") -> D
 def _parsed(target: str | pd.Series | Mapping[str, str]) -> tuple[str, str]:
     """Part a target into the kind that it says, if it does, and the name."""
     if not isinstance(target, str):
-        try:
-            return str(target["kind"]), str(target["name"])
-        except (KeyError, TypeError, IndexError):
-            raise UsageError(
-                f"describe {target!r}", "it is neither a text nor a row of probes()", "Such as describe('vfs_read')."
-            ) from None
+        if not {"kind", "name"} <= set(target.keys()):
+            raise UsageError(f"describe {target!r}", "it is no row of probes()", "Such as describe('vfs_read').")
+        return str(target["kind"]), str(target["name"])
     words = target.strip()
     if "/" in words and attach_kinds.of_section(words):
         return "attach", words

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ebpf_magic.agent import maps
 from ebpf_magic.agent.wire import PROTOCOL, Buffer, Frame, WireError
+from ebpf_magic.arguments import checked
 from ebpf_magic.errors import AgentError, AgentTimeoutError, EbpfMagicError, from_wire
 from ebpf_magic.hosts import replies
 from ebpf_magic.hosts.ends import HostInfo, Link, Loaded, Opened
@@ -328,6 +329,7 @@ class AgentHost:
         """Read the kernel's BTF, raw, or a module's, which goes on from it."""
         return self.call("btf", {"module": module}, (), lambda frame: bytes(frame.payload))
 
+    @checked
     def sh(
         self,
         command: str,

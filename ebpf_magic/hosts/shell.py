@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from ebpf_magic.agent.shell import Process
+from ebpf_magic.arguments import checked
 from ebpf_magic.errors import CommandError, EbpfMagicError
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ class Command:
                 raise self._error
             return self._status
 
+    @checked
     def wait(self, timeout_s: float | None = None) -> int | None:
         """Wait for its end, at most so many seconds; then as `poll`."""
         with self._changed:

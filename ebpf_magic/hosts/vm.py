@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ebpf_magic.arguments import checked
 from ebpf_magic.errors import AgentError, AgentTimeoutError, NoHostError, UsageError
 from ebpf_magic.hosts.base import GONE, AgentHost, HostInfo
 
@@ -79,6 +80,7 @@ class VmHost(AgentHost):
         """What the guest does without, and why."""
         return [*self.root.notes, *self._life.console.notes]
 
+    @checked
     def sh(
         self,
         command: str,
@@ -105,6 +107,7 @@ class VmHost(AgentHost):
         return super()._hello()
 
 
+@checked
 def vm(
     kernel: str | None = None,
     cpus: int = 2,
@@ -161,8 +164,8 @@ def vm(
     return _Boot(name, found, cpus, memory_mb, root, scratch, progress or (lambda text: None)).host()
 
 
-def _check_size(what: str, value: object, least: int, most: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+def _check_size(what: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
         raise UsageError(what, f"from {least} to {most:,} can be had here")
 
 

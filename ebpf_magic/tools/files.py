@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ebpf_magic.arguments import checked
 from ebpf_magic.tools import unlisted
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 _KINDS = {0: "anonymous", 1: "fifo", 2: "char", 4: "directory", 6: "block", 8: "file", 10: "symlink", 12: "socket"}
 
 
+@checked
 def files(on: str | Sequence[str] = "auto") -> pd.DataFrame:
     """List every open file of every process.
 

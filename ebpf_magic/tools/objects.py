@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ebpf_magic.arguments import checked
 from ebpf_magic.tools import unlisted
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _PROGRAM = {
 }  # fmt: skip
 
 
+@checked
 def maps(on: str | Sequence[str] = "auto") -> pd.DataFrame:
     """List every map in the kernel.
 
@@ -49,6 +51,7 @@ def maps(on: str | Sequence[str] = "auto") -> pd.DataFrame:
     return unlisted.on_each(on, lambda host: _frame(_listed(host)["maps"], _MAP))
 
 
+@checked
 def programs(on: str | Sequence[str] = "auto") -> pd.DataFrame:
     """List every program in the kernel.
 

@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ebpf_magic.arguments import checked
 from ebpf_magic.tools import unlisted
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _COLUMNS = [
 ]
 
 
+@checked
 def sockets(on: str | Sequence[str] = "auto") -> pd.DataFrame:
     """List the TCP, UDP and Unix sockets of the agent's network namespace.
 

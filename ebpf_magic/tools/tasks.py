@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ebpf_magic.arguments import checked
 from ebpf_magic.tools import unlisted
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+@checked
 def tasks(on: str | Sequence[str] = "auto") -> pd.DataFrame:
     """List every thread, as the kernel itself has it.
 

@@ -42,6 +42,6 @@ def on_each(on: str | Sequence[str], read: Callable[[str], pd.DataFrame]) -> pd.
     if isinstance(on, str):
         return read(on)
     hosts = list(on)
-    if not hosts or not all(isinstance(host, str) for host in hosts):
+    if not hosts:
         raise UsageError(f"read a table on {on!r}", "name one host or several", 'Such as on=["vm:6.1", "vm:6.12"].')
     return pd.concat({host: read(host) for host in hosts}, names=["host", None])

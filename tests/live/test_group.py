@@ -157,7 +157,9 @@ def test_cards_and_views_of_each_host_as_text() -> None:
     assert str(os.getpid()) in live.text()
 
 
-@pytest.mark.parametrize(("on", "why"), [([], "one host or several"), (["one", "one"], "twice"), ([3], "one host")])
+@pytest.mark.parametrize(
+    ("on", "why"), [([], "one host or several"), (["one", "one"], "twice"), ([3], "list of texts or hosts")]
+)
 def test_wrong_hosts(on: list[object], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         em.run(CELL, on=on)  # type: ignore[arg-type]

@@ -123,7 +123,7 @@ def test_cells_that_are_not_there() -> None:
     assert caught.value.near == ["library"]
     with pytest.raises(UsageError, match="cannot be linked with itself"):
         run(MAIN, "main", "main")
-    with pytest.raises(UsageError, match="it is a list of names"):
+    with pytest.raises(UsageError, match="is to be a list of texts"):
         em.run(MAIN, name="main", with_cells="library")
 
 

@@ -90,7 +90,7 @@ def test_an_optional_program_that_is_not_there() -> None:
     with pytest.raises(UsageError, match="--optional goood: no such program") as caught:
         run(f"{GETPPID} int good(void *ctx) {{ return 0; }}", optional=["goood"])
     assert caught.value.near == ["good"]
-    with pytest.raises(UsageError, match="it is a list of names"):
+    with pytest.raises(UsageError, match="is to be a list of texts"):
         run(f"{GETPPID} int good(void *ctx) {{ return 0; }}", optional="good")
 
 
@@ -151,7 +151,7 @@ def test_no_program_stays_behind_in_the_array() -> None:
         ({-1: "second"}, UsageError, "-1 is no index of it"),
         ({0: "other"}, MapError, "takes programs of one kind"),
         ({0: 7}, UsageError, "filled by names of programs"),
-        ([1], UsageError, "filled by names of programs"),
+        ([1], UsageError, "is to be a DataFrame or a mapping"),
     ],
 )
 def test_what_an_array_of_programs_does_not_take(entries: object, error: type[Exception], text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from pathlib import Path
 
@@ -151,5 +152,8 @@ def test_damaged_files(tmp_path: Path, content: bytes, message: str) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(PcapError, match="No such file") as caught:
         em.read_pcap(tmp_path / "none.pcap")
+    assert caught.value.errno == errno.ENOENT
+    with pytest.raises(PcapError, match="null byte"):
+        em.read_pcap("some\0.pcap")

@@ -96,7 +96,7 @@ def test_the_agent_is_on_its_own(path: Path) -> None:
 @pytest.mark.parametrize("path", those_in("data"), ids=name_of)
 def test_data_is_pure(path: Path) -> None:
     known = imports(path)
-    assert parts_known(known) <= {"data", "errors"}
+    assert parts_known(known) <= {"arguments", "data", "errors"}
     assert not tops(known) & NEVER_IN_PURE_CODE
 
 
@@ -113,7 +113,7 @@ def test_kernels_know_no_host(path: Path) -> None:
 @pytest.mark.parametrize("path", those_in("hosts"), ids=name_of)
 def test_hosts_know_of_the_agent_only_what_works_on_both_sides(path: Path) -> None:
     known = imports(path)
-    assert parts_known(known) <= {"hosts", "agent", "cache", "errors", "kernels"}
+    assert parts_known(known) <= {"hosts", "agent", "arguments", "cache", "errors", "kernels"}
     of_agent = {".".join(name.split(".")[2:3]) for name in known if name.startswith("ebpf_magic.agent.")}
     assert of_agent <= {"wire", "maps", "shell"}
     if path.name == "replay.py":
