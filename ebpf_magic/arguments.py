@@ -10,6 +10,7 @@ import functools
 import inspect
 import numbers
 import operator
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -18,7 +19,6 @@ from ebpf_magic.errors import UsageError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_MOST_SHOWN = 60
 _WORDS = {
     "str": "a text",
     "int": "a whole number",
@@ -79,9 +79,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _wrong(function: Callable[..., object], name: str, value: object, kinds: tuple[_Kind, ...]) -> UsageError:
-    shown = repr(value)
-    if len(shown) > _MOST_SHOWN:
-        shown = f"{shown[:_MOST_SHOWN]}..."
+    shown = " ".join(reprlib.repr(value).split())  # a frame's has lines
     words = [_in_words(kind) for kind in kinds]
     taken = " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
     called = function.__qualname__
