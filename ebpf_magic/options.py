@@ -143,7 +143,12 @@ def line_parser() -> Parser:
         add_help=False,
         help="show what a target is, as C, with a cell that works on it",
     )
-    describe.add_argument("target", metavar="TARGET", nargs="+", help="sched_switch, vfs_read, struct file, iter/task")
+    describe.add_argument(
+        "target",
+        metavar="TARGET",
+        nargs="+",
+        help="sched_switch, vfs_read, struct file, iter/task, uprobe:libc.so.6:malloc",
+    )
     describe.add_argument("--on", default="auto", metavar="HOST", help="whose kernel: local, vm, vm:6.1")
     load = verbs.add_parser(
         "load",
