@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import heapq
 import mmap
 import os
@@ -76,7 +77,14 @@ def module_btf(name: str) -> bytes:
 
 def kernel_functions() -> dict[str, str]:
     """Functions of the kernel that can be probed, each with its module; without tracefs, all that are to be seen."""
-    found = _traceable() or _text_symbols()
+    # What there is changes with the modules alone, and takes the kernel some time to write, seconds where emulated.
+    loaded = tuple(tuple(line.split(None, 2)[:2]) for line in _read("/proc/modules").splitlines())
+    return _kernel_functions(tracefs.tracing(), loaded)
+
+
+@functools.lru_cache(maxsize=1)
+def _kernel_functions(root: str | None, loaded: tuple[tuple[bytes, ...], ...]) -> dict[str, str]:
+    found = _traceable(root) or _text_symbols()
     return {name: module for name, module in found.items() if is_meant(name)}
 
 
@@ -143,8 +151,8 @@ def _btf_names(raw: bytes) -> list[bytes]:
     return raw[length + at : length + at + size].split(b"\0")
 
 
-def _traceable() -> dict[str, str]:
-    lines = _read(f"{tracefs.tracing()}/available_filter_functions").decode(errors="replace")
+def _traceable(root: str | None) -> dict[str, str]:
+    lines = _read(f"{root}/available_filter_functions").decode(errors="replace")
     return _with_modules(r"^([\w.$]+)(?: \[(\w+)\])?", lines)
 
 

@@ -349,8 +349,8 @@ def test_a_tracepoint_that_does_not_exist() -> None:
         described("uprobe/libc.so.6")
     with pytest.raises(UsageError, match="no such file"):
         described("uprobe/libc.so.77:malloc")
-    with pytest.raises(UsageError, match="neither a text nor a row"):
-        em.describe(7, on=rights.host_name())  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="it is no row of probes"):
+        em.describe({"name": "vfs_read"}, on=rights.host_name())
 
 
 def test_in_a_notebook(shell: InteractiveShell) -> None:
