@@ -43,9 +43,15 @@ _EXPLAINED = (
     (
         r"file not found",
         "",
-        "Headers are looked for in the notebook's folder, libbpf's and the system's; vmlinux.h is made.",
+        "Headers are looked for in the notebook's folder, those of --include, libbpf's and the system's; vmlinux.h is "
+        "made.",
     ),
     (r"static.assert(?:ion)? failed.*?requirement '.*?':? \"?(.*?)\"?$", r"\1", ""),
+    (
+        r"incomplete type 'struct bpf_iter_(\w+)'",
+        r"this kernel has no iterator \1 for programs to loop by",
+        "bpf_for() and its kin need Linux 6.4 and its vmlinux.h. A loop with a small constant bound needs neither.",
+    ),
     (
         r"BPF stack limit",
         "its variables take more than the 512 bytes of stack a program has",
@@ -232,6 +238,13 @@ def _explain(message: Message, source: Source) -> tuple[str, str]:
         return f"there is no macro {called}", ""
     if message.where == AFTER_CELL and text.startswith("expected"):
         return f"{text} by the end of the cell", "Something was left open: a brace, a parenthesis, a semicolon."
+    if message.where and "redefinition" in text and "vmlinux.h" in source.code:
+        return text, "vmlinux.h has the kernel's types already: leave this #include out, or that of vmlinux.h."
+    if unknown and "linux/bpf.h" in source.code and re.match("(BPF|TCX|XDP|SK|LIRC)_", unknown[1]):
+        return (
+            text,
+            "<linux/bpf.h> is that of this system's C library; #include \"vmlinux.h\" in its place is the kernel's.",
+        )
     for pattern, why, hint in _EXPLAINED:
         match = re.search(pattern, text)
         if match:
@@ -263,7 +276,9 @@ def _near(message: Message, source: Source, libbpf: Path) -> list[str]:
     name = unknown[1] if unknown else _called_as_macro(message, source)
     if not name or name in macros():
         return []
-    return get_close_matches(name, [*macros(), *_helpers(libbpf), *_declared(source)], n=3, cutoff=0.7)
+    known = dict.fromkeys([*macros(), *_helpers(libbpf), *_declared(source)])
+    known.pop(name, None)
+    return get_close_matches(name, known, n=3, cutoff=0.7)
 
 
 def _helpers(libbpf: Path) -> list[str]:

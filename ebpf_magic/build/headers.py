@@ -68,7 +68,7 @@ class Headers:
 
     def prelude_text(self) -> str:
         """Return all that the implied prelude is made of."""
-        files = [OWN / "ebpf_magic.h", *(self.libbpf / "bpf").glob("*.h")]
+        files = [OWN / "ebpf_magic.h", *(OWN / "bpf").glob("*.h"), *(self.libbpf / "bpf").glob("*.h")]
         if self.vmlinux:
             files.append(self.vmlinux / "vmlinux.h")
         return "\n".join(file.read_text("utf-8", "replace") for file in files)
@@ -93,7 +93,7 @@ def libbpf_headers() -> Path:
 def identity(libbpf: Path) -> str:
     """Return a digest that changes when libbpf's headers or ebpf_magic's own do."""
     parts: list[str | bytes] = [str(libbpf)]
-    for folder in (libbpf / "bpf", OWN):
+    for folder in (libbpf / "bpf", OWN, OWN / "bpf"):
         with os.scandir(folder) as files:
             for file in sorted(files, key=lambda each: each.name):
                 if file.name.endswith(".h"):
