@@ -90,6 +90,8 @@ def cell_parser() -> Parser:
     parser.add_argument("name", metavar="NAME", help="the session's name; running the cell again replaces it")
     parser.add_argument("--engine", default="auto", help="what compiles and loads it: libbpf")
     parser.add_argument("--clang", metavar="PATH", help="the compiler to use")
+    parser.add_argument("--include", action="append", default=[], metavar="FOLDER",
+        help="look for headers there too, after the working folder")  # fmt: skip
     parser.add_argument("--with", dest="with_cells", action="append", default=[], metavar="CELL[,CELL...]",
         help="link with cells that ran before, whose functions and maps this one declares extern")  # fmt: skip
     _add_run_options(parser)
@@ -221,7 +223,8 @@ def _hosts(text: str | None) -> str | list[str] | None:
 def run_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword arguments of :func:`ebpf_magic.run` for a parsed ``%%ebpf`` line."""
     cells = [name for names in options.with_cells for name in names.split(",")]
-    return {"engine": options.engine, "clang": options.clang, "with_cells": cells, **_shared(options)}
+    own = {"engine": options.engine, "clang": options.clang, "with_cells": cells, "include": options.include}
+    return {**own, **_shared(options)}
 
 
 def load_options(options: argparse.Namespace) -> dict[str, Any]:

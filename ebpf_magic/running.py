@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from ebpf_magic import build, register
 from ebpf_magic.arguments import checked
@@ -19,10 +19,18 @@ from ebpf_magic.hosts.base import MAP_BUDGET_BYTES, MAX_CPU, AgentHost
 from ebpf_magic.session import Session
 from ebpf_magic.starting import Cell
 
-# Every cell that ran, with the names of those it was linked with: others may be linked with it.
-_sources: dict[str, tuple[str, tuple[str, ...]]] = {}
+# Every cell that ran, by name: others may be linked with it.
+_sources: dict[str, _Ran] = {}
 _lock = threading.Lock()
 _unnamed = itertools.count(1)
+
+
+class _Ran(NamedTuple):
+    """A cell, the folders of its headers, and the names of the cells that it was linked with."""
+
+    text: str
+    include: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
 
 @checked
@@ -41,6 +49,7 @@ def run(
     max_cpu: float = MAX_CPU,
     optional: Sequence[str] = (),
     with_cells: Sequence[str] = (),
+    include: Sequence[str] = (),
     clang: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Session | Group:
@@ -83,6 +92,8 @@ def run(
     with_cells : sequence of str
         Names of cells of this process that ran before, whose functions, maps and variables this one declares
         ``extern``: they are compiled again for its kernel and linked with it.
+    include : sequence of str
+        Folders to look for headers in, after the working folder: where the rest of a repository lies, say.
     clang : str, optional
         The compiler to use.
     progress : callable, optional
@@ -105,7 +116,8 @@ def run(
     _check_options(name, engine, for_s, max_cpu, map_budget_bytes)
     name = name or f"ebpf{next(_unnamed)}"
     others = _linked(name, tuple(with_cells))
-    make = partial(_compiled, source, name, others, clang)
+    this = _Ran(source, tuple(include), tuple(others))
+    make = partial(_compiled, this, name, others, clang)
     cell = Cell(
         make=make,
         name=name,
@@ -122,7 +134,7 @@ def run(
     )
     session = _start(cell, on)
     with _lock:
-        _sources[name] = source, tuple(others)
+        _sources[name] = this
     return session
 
 
@@ -188,12 +200,15 @@ def load_object(
 
 
 def _compiled(
-    source: str, name: str, others: Mapping[str, str], clang: str | None, kernel: build.KernelTarget
+    cell: _Ran, name: str, others: Mapping[str, _Ran], clang: str | None, kernel: build.KernelTarget
 ) -> build.Built:
     """Compile a cell, and link it with those that it names."""
-    built = build.compile_cell(source, kernel=kernel, clang=clang)
+    built = build.compile_cell(cell.text, kernel=kernel, clang=clang, include=cell.include)
     if others:
-        parts = {each: build.compile_cell(text, kernel=kernel, clang=clang) for each, text in others.items()}
+        parts = {
+            each: build.compile_cell(other.text, kernel=kernel, clang=clang, include=other.include)
+            for each, other in others.items()
+        }
         built = build.link(built, parts, name)
     build.check_resolved(built, name)
     return built
@@ -211,9 +226,9 @@ def _start(cell: Cell, on: str | AgentHost | Sequence[str | AgentHost]) -> Sessi
     return session
 
 
-def _linked(name: str, with_cells: tuple[str, ...]) -> dict[str, str]:
-    """Find the sources of cells to link with, and of those that they were linked with themselves."""
-    found: dict[str, str] = {}
+def _linked(name: str, with_cells: tuple[str, ...]) -> dict[str, _Ran]:
+    """Find the cells to link with, and of those that they were linked with themselves."""
+    found: dict[str, _Ran] = {}
     wanted = list(with_cells)
     while wanted:
         other = wanted.pop(0)
@@ -227,16 +242,16 @@ def _linked(name: str, with_cells: tuple[str, ...]) -> dict[str, str]:
                     f"Cells: {', '.join(_sources) or 'none'}. With --no-attach a cell is only compiled and loaded.",
                     near=get_close_matches(other, _sources),
                 )
-            source, others = _sources[other]
+            cell = _sources[other]
         if other not in found:
-            found[other] = source
-            wanted += [cell for cell in others if cell != name]
+            found[other] = cell
+            wanted += [each for each in cell.others if each != name]
     return found
 
 
 def start_unlisted(source: str, name: str, on: str) -> Session:
     """Start a session that `sessions` does not list and that no other replaces; `stop_all` stops it too."""
-    session = Cell(make=partial(_compiled, source, name, {}, None), name=name).start(on)
+    session = Cell(make=partial(_compiled, _Ran(source, ()), name, {}, None), name=name).start(on)
     build.keep()
     register.keep_unlisted(session)
     return session

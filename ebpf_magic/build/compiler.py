@@ -22,6 +22,7 @@ from ebpf_magic.build.source import Source
 from ebpf_magic.build.spare import Spare
 from ebpf_magic.build.toolchain import Toolchain, find_toolchain
 from ebpf_magic.data.btf import Btf
+from ebpf_magic.data.legacy_maps import modernised
 from ebpf_magic.errors import ToolchainError, UnsupportedError, UsageError
 
 _ELF = b"\x7fELF"
@@ -72,7 +73,14 @@ class Built:
         return Btf.from_elf(self.object)
 
 
-def compile_cell(source: str, *, kernel: KernelTarget, clang: str | None = None, cflags: Sequence[str] = ()) -> Built:
+def compile_cell(
+    source: str,
+    *,
+    kernel: KernelTarget,
+    clang: str | None = None,
+    include: Sequence[str] = (),
+    cflags: Sequence[str] = (),
+) -> Built:
     """Compile a cell for a kernel; needs no privilege.
 
     Parameters
@@ -84,6 +92,8 @@ def compile_cell(source: str, *, kernel: KernelTarget, clang: str | None = None,
         The kernel it is for.
     clang : str, optional
         The compiler; see `find_toolchain`.
+    include : sequence of str
+        Folders to look for the cell's headers in, after the working folder.
     cflags : sequence of str
         More flags for it.
 
@@ -109,7 +119,8 @@ def compile_cell(source: str, *, kernel: KernelTarget, clang: str | None = None,
     if not kernel.build_id:  # then only its BTF tells it from others
         btf = kernel.btf()
         kernel = KernelTarget(kernel.arch, cache.digest(btf), lambda: btf)
-    flags = _checked(cflags)
+    folders = _include_flags(include)
+    flags = [*_checked(cflags), *(folders if cell.own_includes else [])]  # the prelude's headers are not to change
     toolchain = find_toolchain(clang)
     libbpf = headers.libbpf_headers()
     setting = cache.digest(
@@ -162,7 +173,8 @@ def _build(
             prelude, result = _compile_with_prelude(clang, cell, flags, setting, ahead)
         if result.code != 0 or not result.made.startswith(_ELF):
             raise diagnostics.compile_error(cell, result, libbpf)
-        built = Built(result.made, cell, False, prelude, 0, diagnostics.warnings(cell, result.log))
+        made = modernised(result.made) if cell.has_old_maps else result.made
+        built = Built(made, cell, False, prelude, 0, diagnostics.warnings(cell, result.log))
         _remember(built, key, _dependencies(folder.path) if cell.own_includes or flags else [])
         return built
 
@@ -240,6 +252,17 @@ def _checked(cflags: Sequence[str]) -> list[str]:
         raise UsageError(f"compiler flags {cflags!r}", "they must be a list of strings")
     # The compiler works in a folder of its own, so a relative folder must be made absolute.
     return [f"-I{os.path.abspath(flag[2:])}" if re.match("-I[^/]", flag) else flag for flag in cflags]
+
+
+def _include_flags(folders: Sequence[str]) -> list[str]:
+    """Return the flags for folders of headers; raises `UsageError` for one that is not there."""
+    if isinstance(folders, str):
+        raise UsageError(f"include={folders!r}", "it is a list of folders", f"Such as include=[{folders!r}].")
+    found = [os.path.abspath(os.path.expanduser(folder)) for folder in folders]
+    for folder in found:
+        if not os.path.isdir(folder):
+            raise UsageError(f"--include {folder}", "no such folder")
+    return [f"-I{folder}" for folder in found]
 
 
 def _working_folder() -> str:

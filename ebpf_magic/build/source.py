@@ -19,6 +19,7 @@ _TOKEN = re.compile(
 )
 _INCLUDE = re.compile(r"^[ \t]*#[ \t]*(?:include|include_next|import)\b", re.MULTILINE)
 _LICENCE = re.compile(r"""(?:\bSEC|\bsection)\s*\(\s*"license"\s*\)""")
+_OLD_MAPS = re.compile(r"""(?:\bSEC|\bsection)\s*\(\s*"maps"\s*\)""")
 _USDT = re.compile(r"""(?:\bSEC|\bsection)\s*\(\s*"usdt\b""")
 _DIRECTIVE = re.compile(r"\s*(?P<text>#[ \t]*(?:define|undef)[ \t]+(?P<name>[A-Za-z_]\w*)(?:\\\n|[^\n])*)")
 
@@ -80,6 +81,11 @@ class Source:
     def has_licence(self) -> bool:
         """Whether the cell itself says what its licence is."""
         return _LICENCE.search(self.code) is not None
+
+    @property
+    def has_old_maps(self) -> bool:
+        """Whether it declares maps the way libbpf 1.0 and later no longer takes: `struct bpf_map_def` in `maps`."""
+        return _OLD_MAPS.search(self.code) is not None
 
     @property
     def has_usdt(self) -> bool:

@@ -21,6 +21,7 @@ def test_defaults_are_those_of_run() -> None:
         "allow_change": False,
         "optional": [],
         "with_cells": [],
+        "include": [],
         "clang": None,
     }
 
@@ -30,7 +31,7 @@ def test_every_option_reaches_run() -> None:
         "lat --on local --engine libbpf --attach sample=cpu-clock:99hz --attach m=/lib/libc.so.6:malloc --for 10s "
         "--set limit=10 --set conn.pid=1 --keep-maps --allow-change --map-budget 512M --max-cpu 50% "
         "--clang '/opt/my clang' "
-        "--optional a --optional b --with lib,other --with more"
+        "--optional a --optional b --with lib,other --with more --include ../repo --include '/a b'"
     )
     chosen = options.run_options(options.parse(options.cell_parser(), line))
     assert chosen["attach"] == {"sample": "cpu-clock:99hz", "m": "/lib/libc.so.6:malloc"}
@@ -39,6 +40,7 @@ def test_every_option_reaches_run() -> None:
     assert chosen["set"] == {"limit": "10", "conn.pid": "1"}
     assert chosen["optional"] == ["a", "b"]
     assert chosen["with_cells"] == ["lib", "other", "more"]
+    assert chosen["include"] == ["../repo", "/a b"]
     assert chosen["keep_maps"] is True
     assert chosen["allow_change"] is True
 
