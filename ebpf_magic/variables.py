@@ -50,6 +50,8 @@ class Variables(Mapping[str, Any]):
         what = f"set variable {name} of {self._session.name}"
         place = data.find(self._variables, name, what)
         section = place.variable.section
+        if section == data.KCONFIG:
+            raise UsageError(what, "it is a setting of the kernel, which nothing can change while it runs")
         if section.startswith(".rodata"):
             raise UsageError(
                 what,
@@ -93,7 +95,9 @@ class Variables(Mapping[str, Any]):
         read = {section: self._section_bytes(section) for section in {v.section for v in self._variables.values()}}
         for name, variable in self._variables.items():
             handle = self._sections[variable.section].handle
-            writable = not variable.section.startswith(".rodata") and bool(handle.info.flags & _MMAPABLE)
+            writable = not variable.section.startswith((".rodata", data.KCONFIG)) and bool(
+                handle.info.flags & _MMAPABLE
+            )
             found = data.cells(variable.layout, self._bytes(read[variable.section], data.Place(variable, None)))
             for column, value in zip(variable.layout.columns, found, strict=True):
                 rows.append((data.field_name(name, column), value, variable.section, writable))

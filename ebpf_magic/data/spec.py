@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _TAG = "ebpf_magic."
 _SHOW = "ebpf_magic.show:"
+_KCONFIG = ".kconfig"
 _STATIC = 0  # BTF_VAR_STATIC
 _MAX_CHAIN = 64
 
@@ -146,7 +147,27 @@ def read_variables(btf: Btf, section: str) -> list[Variable]:
         if layout is not None:
             is_folded = _is_folded(btf, variable.ref)
             found.append(Variable(variable.name, section, offset, layout, is_static, is_folded))
+    if section == _KCONFIG:
+        return _laid_out(found)
     return sorted(found, key=lambda item: item.offset)
+
+
+def _laid_out(settings: list[Variable]) -> list[Variable]:
+    """Give the kernel's settings the places that libbpf gives them, who makes the section: the object has none.
+
+    Source: cmp_externs() and bpf_object__collect_externs() in libbpf.c, the same since there are any.
+    """
+    found, end = [], 0
+    for variable in sorted(settings, key=lambda item: (-_alignment(item), item.layout.dtype.itemsize, item.name)):
+        start = -(-end // _alignment(variable)) * _alignment(variable)
+        found.append(replace(variable, offset=start))
+        end = start + variable.layout.dtype.itemsize
+    return found
+
+
+def _alignment(setting: Variable) -> int:
+    """Return how a setting is aligned: a number by its size, a text not at all."""
+    return 1 if setting.layout.columns[0].kind == "char" else setting.layout.dtype.itemsize
 
 
 def _is_folded(btf: Btf, type_id: int) -> bool:

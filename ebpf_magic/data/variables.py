@@ -21,7 +21,8 @@ from ebpf_magic.errors import NoSuchNameError, UsageError
 if TYPE_CHECKING:
     from ebpf_magic.data.btf import Btf
 
-_SECTION = re.compile(r"\.(data|bss|rodata)(\.|$)")
+KCONFIG = ".kconfig"  # what a cell declares extern and __kconfig: the kernel's settings, and its version
+_SECTION = re.compile(r"\.(data|bss|rodata|kconfig)(\.|$)")
 _OURS = ".data.em"  # the counters of the short macros
 _FORMAT = re.compile(r"(^|\.)____fmt")  # the texts of bpf_printk
 _ELEMENT = re.compile(r"\[(\d+)\]")
@@ -180,6 +181,8 @@ def initial(btf: Btf, values: Mapping[str, Any]) -> list[Piece]:
     for name, new in values.items():
         what = f"set variable {name}"
         place = find(variables, name, what)
+        if place.variable.section == KCONFIG:
+            raise UsageError(what, "it is a setting of the kernel, which the kernel alone has")
         if place.variable.is_folded:
             raise UsageError(
                 what,

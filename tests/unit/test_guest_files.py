@@ -135,8 +135,11 @@ def test_the_archive_of_a_kernel_is_made_once(tmp_path: Path) -> None:
         path.write_bytes(lzma.compress(b"module") if path.suffix == ".xz" else b"module")
     busybox = tmp_path / "busybox"
     busybox.write_bytes(b"static")
+    assert f"boot/config-{RELEASE}" not in content(initramfs.base(found, busybox))
+    found.image.with_name(f"config-{RELEASE}").write_bytes(b"CONFIG_HZ=250\n")
     made = initramfs.base(found, busybox)
     files = content(made)
+    assert files[f"boot/config-{RELEASE}"] == b"CONFIG_HZ=250\n"
     assert files["ebpf_magic/bin/busybox"] == b"static"
     assert files["ebpf_magic/modules/9p.ko"] == b"module"
     assert files["ebpf_magic/modules.first"].split() == [

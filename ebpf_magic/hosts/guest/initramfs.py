@@ -37,7 +37,7 @@ _LIBBPF = f"{_HERE}/libbpf.so.1"
 
 
 def base(kernel: Kernel, busybox: Path) -> bytes:
-    """Return the archive of a kernel: its modules, busybox and init; made once, then from the cache.
+    """Return the archive of a kernel: its modules, its settings, busybox and init; made once, then from the cache.
 
     Raises
     ------
@@ -45,7 +45,8 @@ def base(kernel: Kernel, busybox: Path) -> bytes:
         A file cannot be read, or the kernel lacks what the guest needs.
     """
     try:
-        facts = [_about(path) for path in (kernel.image, kernel.modules / "modules.dep", busybox)]
+        files = [kernel.image, kernel.modules / "modules.dep", busybox, *_config(kernel)]
+        facts = [_about(path) for path in files]
         init = _INIT.read_bytes()
         key = cache.digest(init, *facts, str(kernel.modules), *modules.FIRST, *modules.SECOND, *modules.IMAGE)
         made = cache.get("initramfs", key)
@@ -129,6 +130,9 @@ def _make_base(kernel: Kernel, busybox: Path, init: bytes) -> bytes:
     archive.file(f"{_HERE}/bin/busybox", busybox.read_bytes(), 0o755)
     for applet in _APPLETS.split():
         archive.link(f"{_HERE}/bin/{applet}", "busybox")
+    for config in _config(kernel):
+        archive.folder("boot")
+        archive.file(f"boot/config-{kernel.release}", config.read_bytes())
     done: set[str] = set()
     for stage, wanted in (("first", modules.FIRST), ("second", modules.SECOND), ("image", modules.IMAGE)):
         new = {f"{modules.name_of(path.name)}.ko": path for path in known.order(wanted)}
@@ -137,6 +141,12 @@ def _make_base(kernel: Kernel, busybox: Path, init: bytes) -> bytes:
         done.update(new)
         archive.file(f"{_HERE}/modules.{stage}", _text(list(new)))
     return archive.data()
+
+
+def _config(kernel: Kernel) -> list[Path]:
+    """Return the file of the kernel's settings, which libbpf reads for what is declared __kconfig, if it came along."""
+    path = kernel.image.with_name(f"config-{kernel.release}")
+    return [path] if path.is_file() else []
 
 
 def _module(path: Path) -> bytes:
