@@ -27,6 +27,9 @@ _HOLDERS = frozenset(
     "perf_event_array cgroup_array array_of_maps hash_of_maps sockmap sockhash xskmap reuseport_sockarray "
     "task_storage inode_storage sk_storage cgrp_storage arena ringbuf user_ringbuf".split()
 )
+# Those whose keys and values are the cell's own.
+_ENTRIES = frozenset("hash lru_hash percpu_hash lru_percpu_hash queue stack".split()) | _ARRAYS
+_BYTES = [("", "bytes")]  # the columns of what is known by its size
 # Each CPU keeps free entries of its own, so an LRU map evicts before it looks full.
 _LRU_FULL = 0.8
 
@@ -61,6 +64,17 @@ class Map(SpecialKinds):
     def unit(self) -> str:
         """Unit of a histogram's values, such as ``ns``; empty where none was declared."""
         return (self._spec.unit or "") if self._spec else ""
+
+    @property
+    def untyped(self) -> list[str]:
+        """Which of key and value are bytes because the cell declares their size alone (``__uint(value_size, ...)``)."""
+        if self._spec is None or self.type not in _ENTRIES:
+            return []
+        sides = {} if self.type in _ARRAYS else {"key": self._spec.key}
+        sides["value"] = self._spec.value
+        return [
+            name for name, side in sides.items() if side and [(each.name, each.kind) for each in side.columns] == _BYTES
+        ]
 
     @property
     def max_entries(self) -> int:

@@ -134,6 +134,7 @@ def _note(item: Map, entries: int | None) -> str:
         words = ["may have evicted"]
     if item.unreadable:
         words.append(item.unreadable)
+    words += [f"{side} declared by size: shown as bytes; __type({side}, ...) says what it is" for side in item.untyped]
     if item.pin_path:
         words.append(f"pinned at {item.pin_path}: it outlives the session")
     return "; ".join(words)
