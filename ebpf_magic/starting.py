@@ -93,6 +93,8 @@ class Cell:
                 host.close_session(token)
             if isinstance(error, VerifierError):
                 raise build.verifier_error(built, error) from None
+            if isinstance(error, EbpfMagicError):
+                build.point_at(built, error)
             raise
         return session
 

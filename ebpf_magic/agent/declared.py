@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from . import kinds, map_kinds, maps
@@ -13,7 +14,7 @@ _HIDDEN_MAP = re.compile(r"\.(?:bss|data|rodata|kconfig)\b[\w.]*$")
 
 
 class Program(NamedTuple):
-    """A program of an opened object."""
+    """A program of an opened object; `section` is what its target makes of it, where one was given for its kind."""
 
     pointer: int
     name: str
@@ -22,6 +23,7 @@ class Program(NamedTuple):
     attach_type: int
     type_name: str
     kind: str  # "" when not offered
+    loads: bool = True  # not if its section begins with a question mark, and nobody asked for it
 
     @property
     def label(self) -> str:
@@ -56,32 +58,51 @@ class MapSpec(NamedTuple):
         return maps.TYPE_NAMES.get(self.type, str(self.type))
 
 
-def programs(library: Library, pointer: int) -> list[Program]:
-    """List the programs of an opened object; one of a section that this libbpf does not know is given its type."""
+def programs(
+    library: Library, pointer: int, targets: Mapping[str, str], in_tables: Collection[str] = ()
+) -> list[Program]:
+    """List the programs of an opened object; one of a section that this libbpf does not know is given its type.
+
+    Parameters
+    ----------
+    targets : mapping
+        What a person said of where programs go, by their names.
+    in_tables : collection of str
+        The functions that tables of struct_ops name: libbpf 1.1 crashes over one that it is not to load.
+    """
     result = []
     item = library.bpf_object__next_program(pointer, None)
     while item:
         section = library.bpf_program__section_name(item).decode(errors="replace")
         if section == ".text":  # a function that is the only one of its object, which libbpf takes for a program
             library.bpf_program__set_autoload(item, False)
-            item = library.bpf_object__next_program(pointer, item)
-            continue
-        number = library.bpf_program__type(item) or _give_type(library, item, section)
-        attach_type = library.bpf_program__expected_attach_type(item)
-        type_name = library.libbpf_bpf_prog_type_str(number)
-        result.append(
-            Program(
-                item,
-                library.bpf_program__name(item).decode(errors="replace"),
-                section,
-                number,
-                attach_type,
-                type_name.decode() if type_name else str(number),
-                kinds.attach_kind(number, attach_type, section) or "",
-            )
-        )
+        else:
+            name = library.bpf_program__name(item).decode(errors="replace")
+            if name in targets or name in in_tables:
+                library.bpf_program__set_autoload(item, True)
+            result.append(_program(library, item, name, section, targets.get(name)))
         item = library.bpf_object__next_program(pointer, item)
     return result
+
+
+def _program(library: Library, pointer: int, name: str, section: str, given: str | None) -> Program:
+    """Describe a program, given what a person said of its target."""
+    number = library.bpf_program__type(pointer) or _give_type(library, pointer, section)
+    named = (given or "").partition(":")[0] if not number else ""
+    if named in kinds.NAMED:
+        number, attach_type = kinds.NAMED[named]
+        library.bpf_program__set_type(pointer, number)
+        library.bpf_program__set_expected_attach_type(pointer, attach_type)
+    attach_type = library.bpf_program__expected_attach_type(pointer)
+    type_name = library.libbpf_bpf_prog_type_str(number)
+    kind = named if number and named else kinds.attach_kind(number, attach_type, section) or ""
+    loads = bool(library.bpf_program__autoload(pointer))
+    program = Program(
+        pointer, name, section, number, attach_type, type_name.decode() if type_name else str(number), kind, loads
+    )
+    if given is not None and (kind in kinds.BOUND or (kinds.takes_target(kind) and "/" not in section)):
+        return program._replace(section=f"{section.partition('/')[0]}/{program.target(given)}")
+    return program
 
 
 def _give_type(library: Library, pointer: int, section: str) -> int:

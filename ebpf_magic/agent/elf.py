@@ -10,9 +10,10 @@ _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _INSN = struct.Struct("<BBhi")
+_REL = struct.Struct("<QQ")
 _NOTE = struct.Struct("<III")
 _USDT = b"stapsdt\0"
-_SHT_SYMTAB, _SHT_NOBITS, _SHT_DYNSYM = 2, 8, 11
+_SHT_SYMTAB, _SHT_NOBITS, _SHT_REL, _SHT_DYNSYM = 2, 8, 9, 11
 _SHF_EXECINSTR = 4
 _STT_FUNC, _STT_GNU_IFUNC = 2, 10
 _CALL = 0x85  # BPF_JMP | BPF_CALL
@@ -82,6 +83,22 @@ def _helper_calls(data: memoryview, table: list[Section]) -> dict[int, str]:
                 if registers >> 4 == 0:  # src_reg 0: a helper; 1: a subprogram; 2: a kfunc
                     found.setdefault(immediate, section.name)
                 at = opcodes.find(_CALL, at + 1)
+    return found
+
+
+def named_in(data: memoryview, name: str) -> set[str]:
+    """Names that a section refers to, such as the functions in the tables of .struct_ops."""
+    found, table = set(), sections(data)
+    for section in table:
+        if section.type == _SHT_REL and section.name == f".rel{name}" and section.link < len(table):
+            symbols = table[section.link]
+            strings = table[symbols.link] if symbols.link < len(table) else symbols
+            texts = bytes(data[strings.offset : strings.offset + strings.size])
+            entries = data[section.offset : section.offset + section.size // _REL.size * _REL.size]
+            for _, about in _REL.iter_unpack(entries):
+                at = (about >> 32) * _SYMBOL.size
+                if at + _SYMBOL.size <= symbols.size:
+                    found.add(_text(texts, _SYMBOL.unpack_from(data, symbols.offset + at)[0]))
     return found
 
 

@@ -14,6 +14,13 @@ from .fault import Fault
 if TYPE_CHECKING:
     from .declared import MapSpec, Program
 
+# Such as they may be; of some kinds not just any will do.
+_SIZES = {"key_size": "sizeof(__u32)", "value_size": "sizeof(__u64)", "max_entries": "10240"}
+_SIZES_OF = {
+    "stack_trace": {"value_size": "127 * sizeof(__u64)"},
+    "ringbuf": {"max_entries": "256 * 1024"},
+    "user_ringbuf": {"max_entries": "256 * 1024"},
+}
 _ALLOW = "--allow-change (allow_change=True) permits it"
 
 
@@ -50,7 +57,23 @@ def check_maps(specs: list[MapSpec]) -> None:
                 f"load map {spec.name}",
                 f"maps of kind {spec.type_name} are not offered yet",
                 f"Offered: {', '.join(sorted(map_kinds.OFFERED))}.",
+                target=spec.name,
             )
+        _check_sizes(spec)
+
+
+def _check_sizes(spec: MapSpec) -> None:
+    """Refuse sizes that a program's own loader would set; of them the kernel says no more than EINVAL."""
+    lacks = [name for name in map_kinds.SIZES.get(spec.type_name, map_kinds.ALL_SIZES) if not getattr(spec, name)]
+    if lacks and not spec.internal:
+        sizes = {**_SIZES, **_SIZES_OF.get(spec.type_name, {})}
+        raise Fault(
+            "load",
+            f"load map {spec.name}",
+            f"it has no {' and no '.join(lacks)}: the loader it was written for sets that",
+            f"Write it into the map: {' '.join(f'__uint({name}, {sizes[name]});' for name in lacks)}",
+            target=spec.name,
+        )
 
 
 def check_budget(specs: list[MapSpec], budget_bytes: int, possible_cpus: int) -> None:
@@ -67,6 +90,7 @@ def check_budget(specs: list[MapSpec], budget_bytes: int, possible_cpus: int) ->
         f"the largest is {largest.name}: {largest.type_name} of {largest.max_entries:,} entries, "
         f"{_size(largest.memory_bytes)}{cpus}",
         f"Make it smaller, or allow more: --map-budget {_rounded_up(total)}.",
+        target=largest.name,
     )
 
 
@@ -106,7 +130,8 @@ def _unknown_section(program: Program) -> Fault:
         "load",
         f"load program {program.name}",
         f'unknown section SEC("{program.section}")',
-        f"Known sections: {examples}.",
+        f"Say what it is by where it goes, --attach {program.name}=tc:eth0:egress or another of "
+        f"{', '.join(kinds.NAMED)}; or by its section: {examples}.",
         near=[known[name] for name in near.close(program.section.partition("/")[0], known)],
         program=program.name,
         target=program.section,

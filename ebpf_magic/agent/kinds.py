@@ -131,6 +131,16 @@ TYPED = {
     "cgroup/getpeername_unix": (CGROUP_SOCK_ADDR, 52, 0),
     "cgroup/getsockname_unix": (CGROUP_SOCK_ADDR, 53, 0),
 }
+# Kinds that a target can name for a program whose section says nothing: --attach handle=tc:eth0:egress.
+NAMED = {
+    **dict.fromkeys(("kprobe", "kretprobe", "ksyscall", "kretsyscall", "uprobe", "uretprobe"), (KPROBE, 0)),
+    "tracepoint": (TRACEPOINT, 0),
+    "raw_tp": (RAW_TRACEPOINT, 0),
+    "perf_event": (PERF_EVENT, 0),
+    "xdp": (XDP, ON_XDP),
+    "tc": (SCHED_CLS, 0),
+    "socket": (SOCKET_FILTER, 0),
+}
 _TRACING = {
     TRACE_RAW_TP: "tp_btf",
     TRACE_FENTRY: "fentry",
@@ -141,6 +151,8 @@ _TRACING = {
 # Kinds whose target the kernel resolves by its BTF while loading, and which therefore stands in the section.
 BY_FUNCTION = frozenset({"fentry", "fexit", "fmod_ret", "lsm", "lsm_cgroup"})
 BY_BTF = BY_FUNCTION | {"tp_btf", "iter"}
+# Those of them that are bound to one thing only, which may also be given beside the cell.
+BOUND = BY_BTF - {"lsm_cgroup", "iter"}
 _BY_TYPE = {
     TRACEPOINT: "tracepoint",
     RAW_TRACEPOINT: "raw_tp",
@@ -203,6 +215,16 @@ def attach_kind(program_type: int, attach_type: int, section: str) -> str | None
 def changes_behaviour(program_type: int, attach_type: int) -> bool:
     """Whether a program of that type can change what the machine does, whatever it calls."""
     return program_type in _CHANGING_TYPES or (program_type == TRACING and attach_type == MODIFY_RETURN)
+
+
+def takes_target(kind: str) -> bool:
+    """Whether what it is attached to is a name in the kernel's BTF, and nothing beside it is to be named."""
+    return kind in BY_BTF and not KINDS[kind].prefix
+
+
+def example(kind: str) -> str:
+    """Give a target that programs of that kind may have."""
+    return KINDS[kind].example if kind in KINDS else "TARGET"
 
 
 def section_examples() -> list[str]:

@@ -177,6 +177,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bpf_program__set_expected_attach_type": (_I, (P, _I)),
     "bpf_program__set_flags": (_I, (P, _U32)),
     "bpf_program__flags": (_U32, (P,)),
+    "bpf_program__autoload": (C.c_bool, (P,)),
     "bpf_program__set_autoload": (_I, (P, C.c_bool)),
     "bpf_program__set_attach_target": (_I, (P, _I, _S)),
     "bpf_program__fd": (_I, (P,)),

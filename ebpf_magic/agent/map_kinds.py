@@ -55,6 +55,14 @@ _UNREADABLE = {
     "cgroup_array": Reading("", "the kernel does not hand out the cgroups in it"),
 }
 OFFERED = frozenset(TYPE_NAMES.values()) - {"unspec"}
+# What a map of that kind must have that is not nothing; libbpf and the kernel see to the others of those named.
+ALL_SIZES = ("key_size", "value_size", "max_entries")
+SIZES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("ringbuf", "user_ringbuf", "arena"), ("max_entries",)),
+    **dict.fromkeys(KEYLESS, ("value_size", "max_entries")),
+    **dict.fromkeys(BY_OWNER | {"perf_event_array", "struct_ops", "inode_storage"}, ()),
+    **dict.fromkeys(("cgroup_storage", "percpu_cgroup_storage"), ()),
+}
 
 
 def reading(type_name: str, value_size: int) -> Reading:

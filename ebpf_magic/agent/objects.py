@@ -139,6 +139,23 @@ def notes_on(left_out: Mapping[str, Fault]) -> list[str]:
     ]
 
 
+def _in_tables(data: memoryview) -> set[str]:
+    try:
+        return elf.named_in(data, ".struct_ops")
+    except elf.DamagedElf as error:
+        raise Fault("load", "read the object", str(error)) from None
+
+
+def _asleep(programs: list[Program]) -> list[str]:
+    """Say which programs are left out because their sections begin with a question mark, and how to have them."""
+    return [
+        f"{program.name} is left out, as the ? in its section says: "
+        f"--attach {program.name}={program.target(None) or kinds.example(program.kind)} takes it in"
+        for program in programs
+        if not program.loads
+    ]
+
+
 def _load(
     library: Library,
     data: memoryview,
@@ -155,8 +172,8 @@ def _load(
             pointer = _open(library, data, name, log, lines)
             try:
                 opened = time.monotonic_ns()
-                programs = functions.with_targets(declared.programs(library, pointer), wishes.targets)
-                programs = _without(library, programs, wishes, left_out)
+                everything = declared.programs(library, pointer, wishes.targets, _in_tables(data))
+                programs = _without(library, everything, wishes, left_out)
                 specs = declared.map_specs(library, pointer, limits.possible_cpus)
                 prints = _check(programs, specs, data, limits)
                 functions.bind(library, programs)
@@ -164,7 +181,7 @@ def _load(
                 _reuse(library, specs, reuse)
                 initial.set_values(library, specs, wishes.initial)
                 arena.place(library, specs)
-                notes = pins.place(library, specs)
+                notes = [*_asleep(everything), *pins.place(library, specs)]
                 tables = {spec.name: spec.pointer for spec in specs if spec.type_name == "struct_ops"}
                 struct_ops.prefer_links(library, list(tables.values()))
                 checked = time.monotonic_ns()
@@ -197,15 +214,17 @@ def _load(
 
 
 def _without(library: Library, programs: list[Program], wishes: Wishes, left_out: Mapping[str, Fault]) -> list[Program]:
-    """Have libbpf leave out the programs that could not be loaded; raises `Fault` when none are left."""
+    """Have libbpf leave out the programs that could not be loaded; raises `Fault` when none of the others are left."""
     names = [program.name for program in programs]
     for name in sorted(wishes.optional):
         if name not in names:
             hint = f"Programs: {', '.join(names)}."
             raise Fault("usage", f"--optional {name}", "no such program", hint, near=near.close(name, names))
-    kept = [program for program in programs if program.name not in left_out]
-    if left_out and not kept:
-        raise next(iter(left_out.values()))
+    kept = [program for program in programs if program.loads and program.name not in left_out]
+    # A table of struct_ops that lacks one of its functions is none.
+    needed = [left_out[each.name] for each in programs if each.name in left_out and each.kind == "struct_ops"]
+    if left_out and (needed or not kept):
+        raise next(iter(needed or left_out.values()))
     for program in programs:
         if program.name in left_out:
             library.bpf_program__set_autoload(program.pointer, False)

@@ -37,10 +37,11 @@ def fill(session: Session, item: LoadedMap, wanted: Mapping[str, str]) -> None:
 
 def without_targets_of_calls(programs: list[Program], targets: Mapping[str, str]) -> list[Program]:
     """Leave out the programs that only others call: those that nobody gave a target, where some have one."""
+    given = {program.kind for program in programs if program.name in targets}
     with_target = [
         program
         for program in programs
-        if program.target(targets.get(program.name)) or not kinds.KINDS[program.kind].example
+        if program.target(targets.get(program.name)) or not (kinds.KINDS[program.kind].example or program.kind in given)
     ]
     return with_target or programs
 

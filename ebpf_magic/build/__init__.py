@@ -8,6 +8,7 @@ from ebpf_magic.build.headers import KernelTarget
 from ebpf_magic.build.linking import check_resolved, link
 from ebpf_magic.build.macros import macros_help
 from ebpf_magic.build.objects import Object, name_of, read_object
+from ebpf_magic.build.places import point_at
 from ebpf_magic.build.source import Source
 from ebpf_magic.build.toolchain import Toolchain, find_toolchain
 from ebpf_magic.build.verifier import verifier_error
@@ -25,6 +26,7 @@ __all__ = [
     "link",
     "macros_help",
     "name_of",
+    "point_at",
     "read_object",
     "settle",
     "verifier_error",

@@ -37,8 +37,17 @@ _HINTS = (
         "Bound the index or length first, as in `if (i >= SIZE) return 0;`.",
     ),
     (r"cannot call GPL", 'The helper needs a GPL-compatible licence: char LICENSE[] SEC("license") = "GPL";'),
+    (
+        r"bpf_override_return",
+        "Only a kprobe on a function open to error injection may, where CONFIG_BPF_KPROBE_OVERRIDE is set.",
+    ),
     (r"unknown func|cannot use helper|helper call is not allowed", "This kind of program cannot call that helper."),
     (r"invalid bpf_context access|modified ctx", "The context has no such field for this kind of program."),
+    (
+        r"failed to find the address for kernel symbol",
+        "Its BTF names this variable, but /proc/kallsyms of this kernel lists no variables (CONFIG_KALLSYMS_ALL). "
+        "Another kernel may: --on vm.",
+    ),
     (r"CO-RE relocation", "This kernel has no such type or field; bpf_core_field_exists() asks before it is read."),
     (r"combined stack size", "The functions together take more than 512 bytes of stack: use a PERCPU_ARRAY."),
     (r"At program exit|R0 !read_ok|R0 is not a known", "Return a number that this kind of program may, usually 0."),

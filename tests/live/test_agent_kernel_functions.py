@@ -256,7 +256,7 @@ def test_targets_that_cannot_be(agent_host: AgentHost, section: str, target: str
 
 
 @pytest.mark.needs("fentry")
-def test_the_target_of_fentry_stands_in_its_section(agent_host: AgentHost) -> None:
+def test_the_target_of_fentry_is_settled_when_it_is_loaded(agent_host: AgentHost) -> None:
     agent_host.load(empty("fentry/vfs_read"), session="s", name="test")
     with pytest.raises(UsageError, match=r'Write SEC\("fentry/vfs_write"\)'):
         agent_host.attach("s", {"probe": "vfs_write"})

@@ -52,7 +52,8 @@ def kprobe(context: Context, program: Program, target: str) -> list[Handle]:
         return [KernelLink(context.library, pointer)]
     if number == errnos.ENOENT:
         names = near.close(symbol, near.kernel_functions())
-        raise Fault("attach", what, "the kernel has no such function", near=names, errno=number, **about)
+        hint = f"Name another: --attach {program.name}=FUNCTION."
+        raise Fault("attach", what, "the kernel has no such function", hint, near=names, errno=number, **about)
     raise refused(program, what, target, number, lines, _kprobe_reasons(offset))
 
 
@@ -97,36 +98,21 @@ def by_function(context: Context, program: Program, target: str) -> list[Handle]
     raise refused(program, what, target, number, lines, reasons)
 
 
-def with_targets(programs: Sequence[Program], targets: Mapping[str, str]) -> list[Program]:
-    """Give programs of a bare section, as Rust's ``#[fentry]`` makes them, a section with the target that was named."""
-    return [
-        program._replace(section=f"{program.section}/{program.target(targets[program.name])}")
-        if _takes_target(program) and "/" not in program.section and targets.get(program.name)
-        else program
-        for program in programs
-    ]
-
-
 def bind(library: Library, programs: Sequence[Program]) -> None:
     """Tell libbpf the targets that it does not find in its own sections, before loading; raises `Fault`."""
     for program in programs:
         target = program.section.partition("/")[2]
-        if not _takes_target(program) or program.section == library.bpf_program__section_name(program.pointer).decode():
+        if not kinds.takes_target(program.kind) or program.section == library.bpf_program__section_name(program.pointer).decode():
             continue
         with library.printed():
             error = -library.bpf_program__set_attach_target(program.pointer, 0, target.encode())
         if error in (errnos.ESRCH, errnos.ENOENT):
-            raise _no_such(program, target)
+            raise _no_such(program)
         if error:
             about = {"program": program.name, "target": target}
             raise from_errno(
                 "attach", f"attach {program.kind} {target}", error, kinds.KINDS[program.kind].needs, **about
             )
-
-
-def _takes_target(program: Program) -> bool:
-    """Whether what it is attached to is a name in the kernel's BTF, and nothing beside it is to be named."""
-    return program.kind in kinds.BY_BTF and not kinds.KINDS[program.kind].prefix
 
 
 def would_be_called(program: Program, target: str) -> None:
@@ -144,12 +130,12 @@ def would_be_called(program: Program, target: str) -> None:
 
 
 def in_its_section(program: Program, target: str) -> None:
-    """Refuse another target than the section's, to which the program was bound while loading; raises `Fault`."""
+    """Refuse another target than the one to which the program was bound while loading; raises `Fault`."""
     if target != program.section.partition("/")[2]:
         raise Fault(
             "usage",
             f"attach {program.label} to {target}",
-            f"the target of {program.kind} stands in its section",
+            f"the target of {program.kind} is settled when it is loaded",
             f'Write SEC("{program.section.partition("/")[0]}/{target}").',
             program=program.name,
             target=target,
@@ -160,21 +146,24 @@ def unresolved(programs: Sequence[Program], lines: list[str]) -> Fault | None:
     """Explain that loading failed because the kernel's BTF has no such function or hook; None when that is not why."""
     failed = next((match[1] for line in lines if (match := _UNRESOLVED.search(line))), None)
     program = next((program for program in programs if program.name == failed), None)
-    if program is None:
-        return None
-    return _no_such(program, program.section.partition("/")[2])
+    return _no_such(program) if program else None
 
 
-def _no_such(program: Program, target: str) -> Fault:
+def _no_such(program: Program) -> Fault:
+    target = program.section.partition("/")[2]
     names, why = {
         "lsm": (near.lsm_hooks, "no such hook"),
         "lsm_cgroup": (near.lsm_hooks, "no such hook"),
         "iter": (near.iterators, "the kernel has no such iterator"),
     }.get(program.kind, (near.btf_functions, "the kernel's BTF has no such function"))
+    hint = (
+        f"Name another: --attach {program.name}={kinds.example(program.kind)}." if program.kind in kinds.BOUND else ""
+    )
     return Fault(
         "attach",
         f"attach {program.kind} {target}",
         why,
+        hint,
         near=near.close(target, names()),
         errno=errnos.ESRCH,
         program=program.name,
