@@ -104,7 +104,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--on", default="auto", metavar="HOST[,HOST...]",
         help="where it runs: auto, local, sudo, vm (a kernel of its own), vm:6.1; several: vm:6.1,vm:6.12")  # fmt: skip
     add("--attach", action="append", default=[], type=target, metavar="PROGRAM=TARGET",
-        help="where a program goes whose section does not say: sample=cpu-clock:99hz, drop=xdp:eth0")  # fmt: skip
+        help="where a program goes that does not say it: sample=cpu-clock:99hz, drop=xdp:eth0; or off")  # fmt: skip
     add("--no-attach", action="store_true", help="only load, whatever its kind; session.run() runs it")
     add("--for", dest="for_s", type=seconds, metavar="10s", help="stop by itself after this time")
     add("--set", action="append", default=[], type=variable, metavar="VARIABLE=VALUE",

@@ -10,6 +10,7 @@ from . import kinds, map_kinds, maps
 from .attach import usdt
 from .libbpf import Library
 
+OFF = "off"  # the target of a program that is to be left out
 _HIDDEN_MAP = re.compile(r"\.(?:bss|data|rodata|kconfig)\b[\w.]*$")
 
 
@@ -23,7 +24,7 @@ class Program(NamedTuple):
     attach_type: int
     type_name: str
     kind: str  # "" when not offered
-    loads: bool = True  # not if its section begins with a question mark, and nobody asked for it
+    loads: bool = True  # not if its section begins with a question mark and nobody asked for it, nor where that is OFF
 
     @property
     def label(self) -> str:
@@ -78,9 +79,10 @@ def programs(
             library.bpf_program__set_autoload(item, False)
         else:
             name = library.bpf_program__name(item).decode(errors="replace")
-            if name in targets or name in in_tables:
-                library.bpf_program__set_autoload(item, True)
-            result.append(_program(library, item, name, section, targets.get(name)))
+            given = targets.get(name)
+            if given is not None or name in in_tables:
+                library.bpf_program__set_autoload(item, given != OFF)
+            result.append(_program(library, item, name, section, given if given != OFF else None))
         item = library.bpf_object__next_program(pointer, item)
     return result
 

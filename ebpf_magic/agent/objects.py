@@ -64,6 +64,7 @@ class LoadedObject:
         load_ns: int,
         prints: bool,
         left_out: Mapping[str, Fault],
+        off: Collection[str],
         notes: list[str],
     ) -> None:
         self.library = library
@@ -73,7 +74,7 @@ class LoadedObject:
         self.open_ns = open_ns
         self.load_ns = load_ns
         self.prints = prints
-        self.left_out = left_out.keys()
+        self.left_out = {*left_out, *off}
         self.notes = [*notes_on(left_out), *notes]
         self._pointer: int | None = pointer
 
@@ -146,13 +147,21 @@ def _in_tables(data: memoryview) -> set[str]:
         raise Fault("load", "read the object", str(error)) from None
 
 
-def _asleep(programs: list[Program]) -> list[str]:
+def _check_off(programs: list[Program], in_tables: Collection[str]) -> None:
+    """Refuse to leave out what a table of struct_ops names: it would be none, and libbpf 1.1 crashes over it."""
+    for program in programs:
+        if not program.loads and program.name in in_tables:
+            what, why = f"--attach {program.name}={declared.OFF}", "a table of struct_ops has this function"
+            raise Fault("usage", what, why, "Take it out there.", program=program.name)
+
+
+def _asleep(programs: list[Program], targets: Mapping[str, str]) -> list[str]:
     """Say which programs are left out because their sections begin with a question mark, and how to have them."""
     return [
         f"{program.name} is left out, as the ? in its section says: "
         f"--attach {program.name}={program.target(None) or kinds.example(program.kind)} takes it in"
         for program in programs
-        if not program.loads
+        if not program.loads and program.name not in targets
     ]
 
 
@@ -172,7 +181,9 @@ def _load(
             pointer = _open(library, data, name, log, lines)
             try:
                 opened = time.monotonic_ns()
-                everything = declared.programs(library, pointer, wishes.targets, _in_tables(data))
+                in_tables = _in_tables(data)
+                everything = declared.programs(library, pointer, wishes.targets, in_tables)
+                _check_off(everything, in_tables)
                 programs = _without(library, everything, wishes, left_out)
                 specs = declared.map_specs(library, pointer, limits.possible_cpus)
                 prints = _check(programs, specs, data, limits)
@@ -181,7 +192,7 @@ def _load(
                 _reuse(library, specs, reuse)
                 initial.set_values(library, specs, wishes.initial)
                 arena.place(library, specs)
-                notes = [*_asleep(everything), *pins.place(library, specs)]
+                notes = [*_asleep(everything, wishes.targets), *pins.place(library, specs)]
                 tables = {spec.name: spec.pointer for spec in specs if spec.type_name == "struct_ops"}
                 struct_ops.prefer_links(library, list(tables.values()))
                 checked = time.monotonic_ns()
@@ -199,6 +210,7 @@ def _load(
                         loaded - checked,
                         prints,
                         left_out,
+                        [program.name for program in everything if not program.loads],
                         notes,
                     )
             except BaseException:

@@ -8,8 +8,8 @@ from ebpf_magic.build.compiler import Built
 from ebpf_magic.build.diagnostics import excerpt
 from ebpf_magic.errors import EbpfMagicError
 
-# NAME stands for the name, and `at` is where the line is: a program's is that of its SEC().
-_PROGRAM = (r'(?P<at>\bSEC)\s*\(\s*"[^"\n]+"\s*\)[^{;]*?\bNAME\b',)
+# NAME stands for the name, and `at` is where the line is: a program's is that of its SEC(), the last one before it.
+_PROGRAM = (r'(?P<at>\bSEC)\s*\(\s*"[^"\n]+"\s*\)(?:(?!\bSEC\s*\()[^{;])*?\bNAME\b',)
 _OTHERS = (r"\bextern\b[^;{]*\b(?P<at>NAME)\b", r"[}\w]\s+(?P<at>NAME)\s+SEC\b", r"\b[A-Z_]+\s*\(\s*(?P<at>NAME)\b")
 
 

@@ -156,6 +156,19 @@ SEC("?tracepoint/syscalls/sys_enter_getppid") int asleep(void *ctx) {COUNTED}
     assert session.warnings == ([] if attach else [said])
 
 
+def test_one_of_several_ways_is_chosen() -> None:
+    cell = f"""HASH(calls, u32, u64);
+{TRACEPOINT} int one_way(void *ctx) {COUNTED}
+{TRACEPOINT} int another(void *ctx) {COUNTED}
+"""
+    session = run(cell, attach={"another": "off"})
+    pid = work(session)
+    assert session.maps["calls"].df()["value"][pid] == 23
+    assert session.programs.index.tolist() == ["one_way"]
+    assert session.warnings == []
+    assert "no such program" in str(refused(cell, attach={"anotter": "off"}))
+
+
 def test_a_section_of_any_name_with_a_target_that_says_what_it_is() -> None:
     cell = f'HASH(calls, u32, u64);\nSEC("my_own_section") int f(void *ctx) {COUNTED}\n'
     error = refused(cell)
@@ -206,6 +219,9 @@ def test_a_function_that_a_table_needs_cannot_be_left_out() -> None:
 SEC(".struct_ops") struct tcp_congestion_ops table = { .ssthresh = (void *)bad, .name = "em_pasted" };
 """
     assert "the verifier says" in str(refused(cell, attach=False, allow_change=True, optional=["bad"]))
+    error = refused(cell, attach={"bad": "off"}, allow_change=True)
+    assert isinstance(error, UsageError)
+    assert "a table of struct_ops has this function" in str(error)
 
 
 # What the kernel is to have

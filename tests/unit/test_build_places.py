@@ -18,6 +18,12 @@ SEC("raw_tp/x")
 int first(void *ctx) { return bpf_kfunc(0); }
 SEC("fentry/y") int
 BPF_PROG(second, int first) { return 0; }
+#ifdef ARM
+SEC("kprobe/arm")
+#else
+SEC("kprobe/x64")
+#endif
+int either(void *ctx) { return 0; }
 """
 
 
@@ -32,6 +38,7 @@ def line_of(**about: str) -> int | None:
     [
         ({"program": "first"}, 8),
         ({"program": "second", "target": "y"}, 10),
+        ({"program": "either"}, 15),
         ({"target": "bpf_kfunc"}, 3),
         ({"target": "short_map"}, 4),
         ({"target": "long_map"}, 7),

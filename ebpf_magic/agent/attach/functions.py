@@ -52,7 +52,7 @@ def kprobe(context: Context, program: Program, target: str) -> list[Handle]:
         return [KernelLink(context.library, pointer)]
     if number == errnos.ENOENT:
         names = near.close(symbol, near.kernel_functions())
-        hint = f"Name another: --attach {program.name}=FUNCTION."
+        hint = f"Name another, --attach {program.name}=FUNCTION, or go on without it: --optional {program.name}."
         raise Fault("attach", what, "the kernel has no such function", hint, near=names, errno=number, **about)
     raise refused(program, what, target, number, lines, _kprobe_reasons(offset))
 
@@ -151,19 +151,18 @@ def unresolved(programs: Sequence[Program], lines: list[str]) -> Fault | None:
 
 def _no_such(program: Program) -> Fault:
     target = program.section.partition("/")[2]
+    bound = program.kind in kinds.BOUND
     names, why = {
         "lsm": (near.lsm_hooks, "no such hook"),
         "lsm_cgroup": (near.lsm_hooks, "no such hook"),
         "iter": (near.iterators, "the kernel has no such iterator"),
     }.get(program.kind, (near.btf_functions, "the kernel's BTF has no such function"))
-    hint = (
-        f"Name another: --attach {program.name}={kinds.example(program.kind)}." if program.kind in kinds.BOUND else ""
-    )
+    another = f"Name another, --attach {program.name}={kinds.example(program.kind)}, or go" if bound else "Go"
     return Fault(
         "attach",
         f"attach {program.kind} {target}",
         why,
-        hint,
+        f"{another} on without it: --optional {program.name}.",
         near=near.close(target, names()),
         errno=errnos.ESRCH,
         program=program.name,
