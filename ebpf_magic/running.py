@@ -72,7 +72,8 @@ def run(
     attach : mapping, optional
         Where programs go whose section does not say it: ``{"sample": "cpu-clock:99hz"}``, and for freplace
         ``{"new": "SESSION:FUNCTION"}``. The kind may stand before it: ``"uprobe:libc.so.6:malloc"``. ``"off"`` leaves
-        a program out. False attaches nothing; then programs of every kind may be loaded without `allow_change`, and run by :meth:`Session.run`.
+        a program out. False attaches nothing; then programs of every kind may be loaded without `allow_change`, and
+        run by :meth:`Session.run`.
     for_s : float, optional
         Stop by itself after so many seconds; held by the agent.
     set : mapping, optional

@@ -117,7 +117,7 @@ def _kernel_objects() -> set[str]:
 
 @functools.cache
 def _there_at_first() -> frozenset[tuple[str, int]]:
-    """What was in the kernel before the first test: it is held by a stranger's look at times, and by nobody at others."""
+    """What was in the kernel before the first test: held by a stranger's look at times, at others by nobody."""
     objects = rights.list_kernel()
     return frozenset((what, row["id"]) for what in ("programs", "maps") for row in objects[what])
 
