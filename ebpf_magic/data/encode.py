@@ -203,11 +203,21 @@ def pack(layout: Layout, parts: Mapping[str, tuple[Rows, Any]], count: int) -> A
     ]
     # What shows least of its bits goes first, so that in a union those that show more have the last word.
     for column, raw in sorted(zip(columns, written, strict=True), key=lambda pair: _SHOWS.get(pair[0].kind, 3)):
+        if column.unions and column.kind == "char":
+            raw = _up_to_nul(raw, layout.take(packed, column))
         layout.put(packed, column, raw)
     for column, raw in zip(columns, written, strict=True):
         if column.unions:
             _check_agreement(layout, packed, column, parts[column.name][0], raw)
     return packed
+
+
+def _up_to_nul(texts: Array, beneath: Array) -> Array:
+    """Give texts, behind their first NUL, what another member of the union has there: they do not show it."""
+    size = texts.dtype.itemsize
+    new, old = (np.ascontiguousarray(each).view(np.uint8).reshape(-1, size) for each in (texts, beneath))
+    nul = new == 0
+    return np.where(np.cumsum(nul, axis=1) > nul, old, new).view(texts.dtype).ravel()
 
 
 def _stored(layout: Layout, column: Column) -> np.dtype[Any]:

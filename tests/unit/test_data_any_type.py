@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 import pandas as pd
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -95,6 +96,21 @@ def nested(draw: st.DrawFn, types: Types, depth: int = 0) -> tuple[int, int]:
         if kind == "struct":
             first += width + draw(st.integers(0, 9))
     return types.compound(kinds.STRUCT if kind == "struct" else kinds.UNION, members, -(-end // 8))
+
+
+@pytest.mark.parametrize("raw", [b"\0\1", b"\0\xff", b"\0a", b"a\0", b"a\x7f", b"\xff\xff", b"\0\0"])
+@pytest.mark.parametrize("text_first", [True, False])
+def test_a_number_beside_a_text_that_ends_before_it(raw: bytes, text_first: bool) -> None:
+    types = Types()
+    char = types.add(kinds.INT, "char", 0, 1, False, 1 << 24 | 8)
+    members = [types.add(kinds.ARRAY, "", 0, 0, False, char, char, 2), types.add(kinds.FLOAT, "float2", 0, 2)]
+    if not text_first:
+        members.reverse()
+    type_id, _ = types.compound(kinds.UNION, [(f"m{n}", member, 0, 0) for n, member in enumerate(members)], 2)
+    spec = MapSpec("any", key=bytes_layout(4), value=types.btf().layout(type_id))
+    frame = map_frame(spec, "hash", bytes(4), raw, 1, 2)
+    again = encode(spec, "hash", frame, 2)[1]
+    pd.testing.assert_frame_equal(map_frame(spec, "hash", bytes(4), again, 1, 2), frame)
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
