@@ -6,7 +6,7 @@ import ctypes as C
 import errno as errnos
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import bpf, kinds, libbpf, near, tracefs
@@ -102,7 +102,10 @@ def bind(library: Library, programs: Sequence[Program]) -> None:
     """Tell libbpf the targets that it does not find in its own sections, before loading; raises `Fault`."""
     for program in programs:
         target = program.section.partition("/")[2]
-        if not kinds.takes_target(program.kind) or program.section == library.bpf_program__section_name(program.pointer).decode():
+        if (
+            not kinds.takes_target(program.kind)
+            or program.section == library.bpf_program__section_name(program.pointer).decode()
+        ):
             continue
         with library.printed():
             error = -library.bpf_program__set_attach_target(program.pointer, 0, target.encode())
