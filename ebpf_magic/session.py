@@ -291,7 +291,8 @@ class Session(Accounts):
         """Follow the agent's word on this session: what the guard stopped, stops here too."""
         self.warnings += [words for words in status.get("warnings", ()) if words not in self.warnings]
         if status.get("state") == "detached" and self._state == "running":
-            self._end("stopped", str(status.get("message", "")))
+            state = "failed" if status.get("reason") == "error" else "stopped"
+            self._end(state, str(status.get("message", "")))
 
     def fail(self, why: str) -> None:
         """End because the agent is gone; with map descriptors at hand the last contents are kept all the same."""

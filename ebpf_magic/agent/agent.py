@@ -69,12 +69,10 @@ class Agent:
     def tick(self) -> None:
         """Hold the limits, and empty the logs before the kernel overwrites them."""
         for session in list(self._sessions.values()):
-            session.look_for_lost()
-            ended = session.enforce()
-            if ended:
-                session.detach(*ended)
-            elif session.log is not None and session.state == "attached":
-                session.log.collect()
+            try:
+                session.tick()
+            except Exception as error:  # its trouble, even a defect of ours: the others keep their programs
+                session.detach("error", f"stopped: the agent could not watch over it: {error!r}")
         self._adjust_stats()
 
     def close(self) -> None:

@@ -117,10 +117,17 @@ class Session:
                 return True
         return False
 
-    def look_for_lost(self) -> None:
-        """Notice what links are attached to that has gone: an interface, a cgroup. The other programs run on."""
-        if self.state == "attached":
-            self.warnings += [words for words in attach.lost(self._links) if words not in self.warnings]
+    def tick(self) -> None:
+        """Hold the limits, and empty the log before the kernel overwrites it."""
+        if self.state != "attached":
+            return
+        # What links are attached to may go: an interface, a cgroup. The other programs run on.
+        self.warnings += [words for words in attach.lost(self._links) if words not in self.warnings]
+        ended = self._passed_limit()
+        if ended:
+            self.detach(*ended)
+        elif self.log is not None:
+            self.log.collect()
 
     def take_links(self) -> list[Link]:
         """Hand out the links for detaching, once."""
@@ -132,12 +139,17 @@ class Session:
         """Keep the last counters and take the programs out of the kernel; the links are gone by now."""
         if self.state == "detached":
             return
-        self._frozen = self._read_stats()
-        if self.log is not None:
-            self.log.collect()
-        self._readings.close()
-        self.object.close()
-        self.state, self.reason, self.message = "detached", reason, message
+        self._frozen = time.monotonic_ns(), []
+        try:
+            self._frozen = self._read_stats()
+            if self.log is not None:
+                self.log.collect()
+        except OSError as error:
+            self.warnings.append(f"its last counters and log lines are not known: {error}")
+        finally:
+            self._readings.close()
+            self.object.close()
+            self.state, self.reason, self.message = "detached", reason, message
 
     def detach(self, reason: str = "stop", message: str = "") -> None:
         """Take links and programs out of the kernel; the maps stay readable."""
@@ -180,10 +192,8 @@ class Session:
         assert isinstance(handle, attach.KernelLink)
         return self._readings.read(name, program.label, handle.fd, anew)
 
-    def enforce(self) -> tuple[str, str] | None:
+    def _passed_limit(self) -> tuple[str, str] | None:
         """Reason and message when a limit of this session is passed."""
-        if self.state != "attached":
-            return None
         now = time.monotonic_ns()
         if self._deadline_ns is not None and now >= self._deadline_ns:
             return "for", f"stopped after {self._for_s:g} s, as --for asked"

@@ -6,6 +6,7 @@ import collections
 import itertools
 import os
 import re
+import sys
 from typing import Any
 
 _PREFIX = "ebpf_magic-"
@@ -72,7 +73,10 @@ class TraceLog:
             os.close(self._pipe)
             self._pipe = -1
         if os.path.isdir(self._folder):
-            os.rmdir(self._folder)
+            try:
+                os.rmdir(self._folder)
+            except OSError as error:  # someone reads it: a later agent removes it, see `sweep`
+                sys.stderr.write(f"{self._folder} stayed: {error}\n")
 
     def _add(self, line: str) -> None:
         lost = _LOST.fullmatch(line.strip())

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ebpf_magic.agent import map_verbs, sessions, tracefs, trial
+from ebpf_magic.agent import map_verbs, sessions, trace_log, tracefs, trial
+from ebpf_magic.agent.agent import Agent
 from ebpf_magic.agent.attach import Link, network
 from ebpf_magic.agent.attach.handles import close_all
 from ebpf_magic.agent.fault import Fault
@@ -50,6 +52,49 @@ def test_a_place_is_held_by_its_whole_name() -> None:
     session._links = [Link("a", "syscalls/sys_enter_openat", "tracepoint", []), Link("b", "xdp:eth0", "xdp", [])]
     assert [session.holds(target) for target in ("eth0", "xdp:eth0", "syscalls/sys_enter_openat")] == [True] * 3
     assert [session.holds(target) for target in ("", None, "eth1")] == [False] * 3
+
+
+def watched_session(closed: list[str], name: str, programs: list[Any]) -> Any:
+    # No descriptor: the kernel refuses to tell of such a program.
+    loaded: Any = SimpleNamespace(programs=programs, fd=lambda program: -1, close=lambda: closed.append(name))
+    session = sessions.Session(name, loaded, 1.0, None, (), True)
+    session.state = "attached"
+    return session
+
+
+def test_one_sessions_trouble_is_not_the_agents() -> None:
+    closed: list[str] = []
+    made = {
+        "troubled": watched_session(closed, "troubled", [SimpleNamespace(name="p", kind="kprobe")]),
+        "sound": watched_session(closed, "sound", []),
+    }
+    held = Agent.__new__(Agent)
+    held._sessions, held._stats_fd, held._stats_problem = made, -1, "none here"
+    held.tick()
+    held.tick()
+    assert closed == ["troubled"]
+    assert (made["troubled"].state, made["troubled"].reason) == ("detached", "error")
+    assert made["troubled"].message.startswith("stopped: the agent could not watch over it: ")
+    assert [warning.split(":")[0] for warning in made["troubled"].warnings] == [
+        "its last counters and log lines are not known"
+    ]
+    assert made["troubled"].stats()[1] == []
+    assert made["sound"].state == "attached"
+
+
+def test_a_log_that_someone_reads_keeps_no_map(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "instances").mkdir()
+    log = trace_log.TraceLog.__new__(trace_log.TraceLog)
+    log._folder, log._pipe = str(tmp_path / "instances"), -1
+    (tmp_path / "instances" / "busy").touch()
+    session = watched_session([], "printing", [])
+    fd = os.open(os.devnull, os.O_RDONLY)
+    session.state, session.log, session.maps = "detached", log, {"m1": SimpleNamespace(fd=fd)}
+    session.close()
+    assert f"{tmp_path}/instances stayed: " in capfd.readouterr().err
+    assert not os.path.exists(f"/proc/self/fd/{fd}")
 
 
 @pytest.mark.parametrize(
