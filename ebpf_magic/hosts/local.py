@@ -172,8 +172,10 @@ class _Process:
     def _kill_as_root(self) -> None:
         """Kill by sudo: a plain user may not signal root's processes."""
         family = [self.popen.pid]
-        for pid in family:  # grows: sudo may have a monitor between itself and the agent
+        for pid in family:  # grows: sudo may have a monitor between itself and the agent, whose own children clean up
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+                if Path(f"/proc/{pid}/comm").read_text() != "sudo\n":
+                    continue
                 family += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
         command = [*self._sudo, "kill", "-KILL", *map(str, reversed(family))]
         subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)

@@ -51,6 +51,26 @@ with network_probes._empty_namespace():
     session.close()
     print(there())
 """
+UNLINKED_TABLE = """
+import os, sys
+sys.path.insert(0, {root!r})
+from ebpf_magic.agent import declared, objects
+from ebpf_magic.agent.attach import struct_ops
+from ebpf_magic.agent.libbpf import Library
+
+struct_ops.prefer_links = lambda library, pointers: None  # as before v6.4
+library = Library()
+with open({path!r}, "rb") as file:
+    data = memoryview(bytearray(file.read()))
+limits = objects.Limits(True, True, 1 << 20, 2)
+loaded = objects.load(library, data, "test", limits, {{}}, objects.Wishes((), {{}}, {{}}, {{}}))
+link = struct_ops.attach(library, "em_test", loaded.tables["em_test"])
+print(os.getpid(), flush=True)
+if sys.stdin.readline():
+    link.handles[0].close()
+    print("closed", flush=True)
+    sys.stdin.read()
+"""
 SOCKMAP_CELL = f'#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n{SOCKMAP}char LICENSE[] SEC("license") = "GPL";'
 
 
@@ -103,6 +123,75 @@ def test_a_killed_agent_leaves_no_table_behind(start_host: Callable[..., AgentHo
     assert "em_test" in known_congestion_controls()
     rights.kill(host.info.pid, signal.SIGKILL)
     assert eventually(lambda: "em_test" not in known_congestion_controls())
+
+
+def keepers(agent: int) -> list[int]:
+    """Processes that wait for the end of an agent."""
+    return [int(pid) for pid in rights.output("cat", f"/proc/{agent}/task/{agent}/children").split()]
+
+
+def are_gone(pids: list[int]) -> bool:
+    return not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+@pytest.mark.needs("tc")
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "closed"])
+def test_filters_of_the_classic_hook_go_with_the_agent(start_host: Callable[..., AgentHost], killed: bool) -> None:
+    """No link holds them: two of one session, one of another, and the qdisc that was made for them."""
+    host = start_host()
+    with wire("em-q"):
+        for session, target in (("a", "em-q0:ingress:3"), ("b", "em-q0:egress:4"), ("c", "em-q0:ingress:5")):
+            host.load(empty("tc"), session=session, name="test", allow_change=True)
+            host.attach(session, {"probe": f"tc:{target}"})
+        there = filters("em-q0")
+        assert [f"pref {number}" in there for number in (3, 4, 5)] == [True] * 3
+        waiting = keepers(host.info.pid)
+        assert len(waiting) == 3
+        if killed:
+            rights.kill(host.info.pid, signal.SIGKILL)
+        else:
+            host.close()
+        assert eventually(lambda: filters("em-q0") == "" and are_gone(waiting), seconds=60)
+
+
+@pytest.mark.needs("tc")
+def test_a_killed_agent_leaves_a_qdisc_that_others_use(start_host: Callable[..., AgentHost]) -> None:
+    host, other = start_host(), start_host()
+    with wire("em-o"):
+        for each, priority in ((host, 3), (other, 7)):
+            each.load(empty("tc"), session="s", name="test", allow_change=True)
+            each.attach("s", {"probe": f"tc:em-o0:ingress:{priority}"})
+        waiting = keepers(host.info.pid)
+        rights.kill(host.info.pid, signal.SIGKILL)
+        assert eventually(lambda: are_gone(waiting), seconds=60)
+        assert "pref 3" not in filters("em-o0")
+        assert "pref 7" in filters("em-o0")
+
+
+@pytest.mark.needs("struct_ops")
+@pytest.mark.parametrize("ending", ["killed", "closed"])
+def test_a_table_that_no_link_holds_goes_with_the_agent(tmp_path: Path, agent_host: AgentHost, ending: str) -> None:
+    target = build.KernelTarget(agent_host.info.arch, agent_host.info.build_id, agent_host.btf)
+    path = tmp_path / "table.o"
+    path.write_bytes(build.compile_cell(congestion(), kernel=target).object)
+    text = UNLINKED_TABLE.format(root=str(ROOT), path=str(path))
+    process = subprocess.Popen(
+        [*rights.prefix(), sys.executable, "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None and process.stdin is not None
+        agent = int(process.stdout.readline())
+        waiting = keepers(agent)
+        assert len(waiting) == 1
+        assert "em_test" in known_congestion_controls()
+        if ending == "killed":
+            rights.kill(agent, signal.SIGKILL)
+        else:
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "closed\n"
+            assert are_gone(waiting)
+        assert eventually(lambda: "em_test" not in known_congestion_controls() and are_gone(waiting), seconds=60)
 
 
 @pytest.mark.parametrize("section", ["xdp", "tc", "cgroup/dev", "sockops", "sk_lookup", "sk_msg", "netfilter"])

@@ -82,9 +82,7 @@ def test_one_sessions_trouble_is_not_the_agents() -> None:
     assert made["sound"].state == "attached"
 
 
-def test_a_log_that_someone_reads_keeps_no_map(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_log_that_someone_reads_keeps_no_map(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "instances").mkdir()
     log = trace_log.TraceLog.__new__(trace_log.TraceLog)
     log._folder, log._pipe = str(tmp_path / "instances"), -1

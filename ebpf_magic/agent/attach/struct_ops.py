@@ -9,8 +9,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .. import bpf, bpf_links, kinds, near
+from .. import bpf, bpf_links, kinds, maps, near
 from ..fault import Fault, from_errno
+from ..keeper import Keeper
 from .handles import Handle, KernelLink, Link, close_all
 from .links import OwnLink
 
@@ -68,7 +69,12 @@ def attach(library: Library, name: str, pointer: int) -> Link:
     # EBUSY: an attempt before this one has filled the map in, and only its link could not be made.
     if not made and not (by_link and number == errnos.EBUSY):
         raise _refused(name, number, lines)
-    handles: list[Handle] = [KernelLink(library, made)] if made else []
+    handles: list[Handle] = []
+    if made:
+        try:
+            handles = [KernelLink(library, made) if by_link else Table(library, made)]
+        except OSError as error:
+            raise _refused(name, error.errno or 0, lines) from None
     if by_link and (not made or library.bpf_link__fd(made) == map_fd):  # libbpf 1.1 fills the map in, and that is all
         try:
             handles.insert(0, OwnLink(bpf_links.link_create(map_fd, 0, kinds.ON_STRUCT_OPS), has_target=False))
@@ -76,6 +82,28 @@ def attach(library: Library, name: str, pointer: int) -> Link:
             close_all(handles)
             raise _refused(name, error.errno or 0, lines) from None
     return Link(name, name, "struct_ops", handles)
+
+
+class Table(KernelLink):
+    """A table that no link holds, as before v6.4: it stays registered until its map's entry is deleted."""
+
+    def __init__(self, library: Library, pointer: int) -> None:
+        super().__init__(library, pointer)
+        try:
+            self._keeper = Keeper("attach.struct_ops.unregister", [self.fd], [self.fd])
+        except OSError:
+            super().close()
+            raise
+
+    def close(self) -> None:
+        """Take the table out of the kernel."""
+        super().close()
+        self._keeper.dismiss()
+
+
+def unregister(map_fd: int) -> None:
+    """Take out the table of an agent that was killed."""
+    maps.delete(map_fd, maps.info(map_fd), bytes(4), 1)
 
 
 def _refused(name: str, number: int, lines: list[str]) -> Fault:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import bpf_links, kinds, libbpf
 from ..fault import Fault
+from ..keeper import Keeper
+from ..libbpf import Library
 from .handles import Context, Handle
 from .interfaces import exists, index_of
 from .links import OwnLink
@@ -20,7 +22,6 @@ from .refused import refused
 
 if TYPE_CHECKING:
     from ..declared import Program
-    from ..libbpf import Library
 
 _WAYS = {"ingress": kinds.TCX_INGRESS, "egress": kinds.TCX_EGRESS}
 _POINTS = {"ingress": 1, "egress": 2}  # BPF_TC_INGRESS, BPF_TC_EGRESS
@@ -45,7 +46,13 @@ def tc(context: Context, program: Program, target: str) -> list[Handle]:
             except OSError as error:
                 if error.errno not in _NO_TCX:
                     raise
-        return [Filter(context.library, index, way, prog_fd, priority)]
+        made = Filter(context.library, index, way, prog_fd, priority)
+        try:
+            made.keep()
+        except OSError:
+            made.close()
+            raise
+        return [made]
     except OSError as error:
         reasons = {
             errnos.ENODEV: "the interface is gone",
@@ -101,33 +108,57 @@ class Filter:
             if self._place in self._made:
                 self._made[self._place] += 1
         self._filter: tuple[int, int] | None = (opts.handle, opts.priority)
+        self._keeper: Keeper | None = None
 
     @property
     def lost(self) -> bool:
         """Whether the interface is gone."""
         return not exists(self._index)
 
+    def keep(self) -> None:
+        """Have it removed when this process is killed as well; raises OSError."""
+        assert self._filter is not None
+        numbers = [self._index, self._hook.attach_point, *self._filter, int(self._place in self._made)]
+        self._keeper = Keeper("attach.traffic.clear", numbers)
+
     def close(self) -> None:
         """Remove the filter, and the qdisc if we made it and nobody else has a filter in it."""
         found, self._filter = self._filter, None
         if found is None:
             return
-        opts = libbpf.TcOpts(sz=C.sizeof(libbpf.TcOpts), handle=found[0], priority=found[1])
         with self._lock, self._library.printed():
-            error = -self._library.bpf_tc_detach(C.byref(self._hook), C.byref(opts))
-            if error and error not in _GONE:
-                print(f"tc filter on interface {self._index} stayed: {os.strerror(error)}", file=sys.stderr)
+            _remove(self._library, self._hook, *found)
             if self._place in self._made:
                 self._made[self._place] -= 1
             self._leave_qdisc()
+        if self._keeper is not None:
+            self._keeper.dismiss()
 
     def _leave_qdisc(self) -> None:
-        if self._made.get(self._place) != 0:
-            return
-        del self._made[self._place]
-        if exists(self._index) and not any(_has_filters(self._index, parent) for parent in _BLOCKS.values()):
-            whole = libbpf.TcHook(C.sizeof(libbpf.TcHook), self._index, sum(_POINTS.values()), 0)
-            self._library.bpf_tc_hook_destroy(C.byref(whole))
+        if self._made.get(self._place) == 0:
+            del self._made[self._place]
+            _destroy_if_empty(self._library, self._index)
+
+
+def clear(index: int, point: int, handle: int, priority: int, is_our_qdisc: int) -> None:
+    """Remove the filter of an agent that was killed, and the qdisc if that made it and no other filter is in it."""
+    library = Library()
+    _remove(library, libbpf.TcHook(C.sizeof(libbpf.TcHook), index, point, 0), handle, priority)
+    if is_our_qdisc:
+        _destroy_if_empty(library, index)
+
+
+def _remove(library: Library, hook: libbpf.TcHook, handle: int, priority: int) -> None:
+    opts = libbpf.TcOpts(sz=C.sizeof(libbpf.TcOpts), handle=handle, priority=priority)
+    error = -library.bpf_tc_detach(C.byref(hook), C.byref(opts))
+    if error and error not in _GONE:
+        print(f"tc filter on interface {hook.ifindex} stayed: {os.strerror(error)}", file=sys.stderr)
+
+
+def _destroy_if_empty(library: Library, index: int) -> None:
+    if exists(index) and not any(_has_filters(index, parent) for parent in _BLOCKS.values()):
+        whole = libbpf.TcHook(C.sizeof(libbpf.TcHook), index, sum(_POINTS.values()), 0)
+        library.bpf_tc_hook_destroy(C.byref(whole))
 
 
 def _has_filters(index: int, parent: int) -> bool:
