@@ -269,6 +269,8 @@ class Agent:
         if session.state == "detached":
             raise Fault("gone", f"run {program.label}", "the session's programs are out of the kernel")
         split = 4 * request.integer("count")
+        if split > len(request.payload):
+            raise Fault("usage", f"run {program.label}", "not every packet's length came with it")
         lengths = array("I", bytes(request.payload[:split]))
         found = packets.run(
             self._library,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections.abc import Callable
@@ -51,6 +52,8 @@ class Server:
                 frame = channel.receive()
                 if frame is None:
                     return
+                for fd in frame.fds:  # no request has any: they must not add up
+                    os.close(fd)
                 self._answer(channel, frame)
             except (WireError, ConnectionError):
                 return
@@ -150,10 +153,12 @@ class Request:
         return value
 
     def texts(self, key: str) -> dict[str, str]:
-        """Take an object of texts; empty when it is not there."""
+        """Take an object of texts; empty when it is not there. They go to libbpf, where a NUL would end them."""
         value: Any = self._header.get(key) or {}
-        if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-            raise self._wrong(key, "an object of texts")
+        if not isinstance(value, dict) or not all(
+            isinstance(item, str) and "\0" not in item for item in value.values()
+        ):
+            raise self._wrong(key, "an object of texts without NUL")
         return value
 
     def names(self, key: str) -> list[str]:
