@@ -16,7 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from ebpf_magic.agent import bpf
 from ebpf_magic.hosts.base import AgentHost
 
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0
 _AGENT = b"from agent.__main__ import main"
 
 

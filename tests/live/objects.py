@@ -60,7 +60,7 @@ def one_map(declaration: str) -> bytes:
 HASH_U64 = "__uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, {}); __type(key, __u64); __type(value, __u64);"
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Wait for a condition; whether it came true."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -186,12 +186,12 @@ def test_the_cost_is_measured() -> None:
 def test_limits_are_held_where_it_runs() -> None:
     with pytest.raises(GuardError, match="budget"):
         run('HASH(m, u64, u64, 1 << 24); SEC("syscall") int f(void *ctx) { COUNT(m, 1); return 0; }')
+    began = time.monotonic()
     session = run(
         'ARRAY(n, u64); SEC("tp/syscalls/sys_enter_openat") int f(void *ctx) { COUNT(n, 0); return 0; }', for_s=0.5
     )
-    began = time.monotonic()
     assert eventually(lambda: session.state == "stopped")
-    assert time.monotonic() - began >= 0.4
+    assert time.monotonic() - began >= 0.5
 
 
 @pytest.mark.needs("tracepoint")

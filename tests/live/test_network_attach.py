@@ -341,10 +341,11 @@ def test_a_port_whose_program_is_replaced_has_the_new_one() -> None:
 
 def test_the_doctor_leaves_nothing(agent_host: AgentHost) -> None:
     root = cgroup_root()
-    before = as_root(f"ls {root}; ip -o link | wc -l; cat /proc/sys/net/ipv4/tcp_available_congestion_control")
+    seen = f"ls {root} | grep ebpf_magic; ip -o link | wc -l; cat /proc/sys/net/ipv4/tcp_available_congestion_control"
+    before = as_root(seen)
     names = {row["name"] for row in agent_host.features()}
     assert {"xdp programs", "tc programs", "cgroup_skb programs", "sk_msg programs", "struct_ops programs"} <= names
-    assert as_root(f"ls {root}; ip -o link | wc -l; cat /proc/sys/net/ipv4/tcp_available_congestion_control") == before
+    assert as_root(seen) == before
 
 
 @pytest.fixture(autouse=True)

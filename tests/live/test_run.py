@@ -191,6 +191,12 @@ def test_histogram_percentiles_hold_their_bound() -> None:
             assert abs(row["value_bytes"] - one) <= row["error_bytes"]
 
 
+def slept_ns(seconds: float) -> int:
+    began = time.perf_counter_ns()
+    time.sleep(seconds)
+    return time.perf_counter_ns() - began
+
+
 def test_latency_of_a_known_sleep() -> None:
     source = """
     HASH(start, u32, u64);
@@ -206,11 +212,10 @@ def test_latency_of_a_known_sleep() -> None:
     }
     """
     with em.run(source.replace("SLEEPER", str(os.getpid()))) as session:
-        for _ in range(20):
-            time.sleep(0.01)
+        longest_ns = max(slept_ns(0.01) for _ in range(20))
         found = session.maps["latency"].percentiles([50])
         assert session.maps["latency"].histogram().total >= 20
-    assert 9e6 < found["value_ns"].iloc[0] < 100e6
+    assert 9e6 < found["value_ns"].iloc[0] < longest_ns + 1e6
 
 
 def test_what_could_not_be_counted_is_counted() -> None:
@@ -427,10 +432,10 @@ def test_interrupt_while_compiling_or_loading_leaves_nothing() -> None:
     timer.start()
     try:
         em.run(source, name="interrupted")
-        time.sleep(1)
+        timer.join()
+        time.sleep(60)
     except KeyboardInterrupt:
         pass
-    timer.join()
     em.stop_all()
     work()
     with em.run(GETPPID) as session:

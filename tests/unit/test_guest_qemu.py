@@ -213,14 +213,14 @@ def test_a_talkative_guest_is_bounded() -> None:
 
 def test_killing_is_killing_all_of_it() -> None:
     one = life("sleep 100 & echo $!; wait")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not one.console.text() and time.monotonic() < deadline:
         time.sleep(0.01)
     pid = int(one.console.text())
     one.kill()
     one.kill()
-    assert one.wait(1)
-    deadline = time.monotonic() + 5
+    assert one.wait(60)
+    deadline = time.monotonic() + 60
     while running(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not running(pid)
@@ -255,7 +255,7 @@ def test_a_killed_notebook_takes_its_guest_with_it() -> None:
         assert running(pid)
         os.kill(notebook.pid, signal.SIGKILL)
         notebook.wait()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while running(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not running(pid)
