@@ -142,6 +142,8 @@ def _note(item: Map, entries: int | None) -> str:
 
 def _swap(swap_ns: tuple[int, int], gap_ns: int | None) -> str:
     """Say how the new programs took over: most were attached beside the old ones, so that nothing was missed."""
+    if gap_ns == 0:
+        return "replaced the running session's program from one event to the next: none was missed or seen twice"
     if gap_ns is not None:
         return f"replaced the running session, which had to go first: neither was attached for {gap_ns / 1e6:.1f} ms"
     began_ms, ended_ms = (value / 1e6 for value in swap_ns)

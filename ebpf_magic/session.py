@@ -126,7 +126,7 @@ class Session(Accounts):
         self.message = ""
         self.warnings: list[str] = [*([built.warnings] if built.warnings else []), *loaded.notes]
         self.swap_ns: tuple[int, int] | None = None
-        self.gap_ns: int | None = None  # for how long neither this nor the session it replaced was attached
+        self.gap_ns: int | None = None  # for how long neither was attached, this nor the one it replaced
         self.agent_host = host
         self._built = built
         self._programs = loaded.programs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes as C
 from collections.abc import Sequence
 
-from .bpf import LINK_CREATE, OBJ_GET_INFO_BY_FD, PROG_ATTACH, PROG_DETACH, InfoAttr, call, check
+from .bpf import LINK_CREATE, LINK_UPDATE, OBJ_GET_INFO_BY_FD, PROG_ATTACH, PROG_DETACH, InfoAttr, call, check
 
 _KPROBES = (3, 4)  # BPF_PERF_EVENT_KPROBE, BPF_PERF_EVENT_KRETPROBE
 
@@ -66,6 +66,10 @@ class _LinkAttr(C.Structure):
     ]
 
 
+class _UpdateAttr(C.Structure):
+    _fields_ = [("link_fd", C.c_uint32), ("prog_fd", C.c_uint32), ("flags", C.c_uint32), ("old_prog_fd", C.c_uint32)]
+
+
 class _AttachAttr(C.Structure):
     _fields_ = [("target_fd", C.c_uint32), ("prog_fd", C.c_uint32), ("attach_type", C.c_uint32), ("flags", C.c_uint32)]
 
@@ -114,6 +118,11 @@ def link_create(prog_fd: int, target: int, attach_type: int, flags: int = 0, mor
     for index, value in enumerate(more):
         attr.more[index] = value & 0xFFFFFFFF
     return check(LINK_CREATE, attr, "create a link")
+
+
+def link_update(link_fd: int, prog_fd: int) -> None:
+    """Have a link run another program, from one event to the next; raises OSError."""
+    check(LINK_UPDATE, _UpdateAttr(link_fd, prog_fd), "exchange a link's program")
 
 
 def link_target(fd: int) -> int:

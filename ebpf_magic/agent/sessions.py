@@ -6,11 +6,11 @@ import collections
 import errno
 import os
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from . import attach, bpf, kinds, near, tail_calls
-from .attach import Link, struct_ops
+from .attach import Held, Link, struct_ops
 from .declared import Program
 from .fault import Fault
 from .objects import LoadedMap, LoadedObject, notes_on
@@ -52,16 +52,18 @@ class Session:
         self._frozen: tuple[int, list[dict[str, Any]]] | None = None
         self._usage: collections.deque[tuple[int, int]] = collections.deque()
 
-    def attach(self, targets: dict[str, str]) -> tuple[list[Link], list[str]]:
+    def attach(
+        self, targets: dict[str, str], held: Mapping[tuple[str, str], Held] | None = None
+    ) -> tuple[list[Link], list[str]]:
         """Attach every program that has something to be attached to; all or nothing, but for those that are optional.
 
-        What was left out, and why, is the second result.
+        What was left out, and why, is the second result. What is `held` by the session before is taken over.
         """
         if self.state != "loaded":
             raise Fault("usage", "attach the session", f"it is {self.state}")
         if not self._attaches:  # the guard let in what may only be loaded
             raise Fault("usage", "attach the session", "it was loaded not to be attached")
-        context = attach.Context(self.object.library, {item.name: item for item in self.maps.values()})
+        context = attach.Context(self.object.library, {item.name: item for item in self.maps.values()}, held or {})
         made: list[Link] = []
         refused: dict[str, Fault] = {}
         try:
@@ -95,19 +97,34 @@ class Session:
         return programs
 
     def attach_over(self, targets: dict[str, str], before: Session | None) -> tuple[list[Link], list[str], int | None]:
-        """Attach in the place of another session, which is let go of first only where one alone can be attached.
+        """Attach in the place of another session.
 
-        Gives what `attach` does, and for how many ns neither was attached; None when it was not let go of.
+        Where one program alone can be attached, this one's is put into the other's link; where the kernel cannot do
+        that either, the other is let go of first. Gives what `attach` does, and for how many ns neither was attached;
+        None when both were meanwhile.
         """
-        try:
-            return (*self.attach(targets), None)
-        except Fault as fault:
-            if before is None or fault.fields["errno"] not in _TAKEN or not before.holds(fault.fields["target"]):
-                raise
+        held: dict[tuple[str, str], Held] = {}
+        while True:
+            try:
+                made, notes = self.attach(targets, held)
+            except Fault as fault:
+                if before is None or fault.fields["errno"] not in _TAKEN or not before.holds(fault.fields["target"]):
+                    raise
+                if held or not (held := before.to_take()):
+                    break
+            except OSError:  # of an exchange: this driver takes the other program out before it takes one in
+                break
+            else:
+                return made, notes, 0 if attach.keep(made) else None
+        assert before is not None
         began = time.monotonic_ns()
         before.detach("stop", "replaced")
         made, notes = self.attach(targets)
         return made, notes, time.monotonic_ns() - began
+
+    def to_take(self) -> dict[tuple[str, str], Held]:
+        """Give what of it a session that replaces it can take over."""
+        return attach.to_take(self._links, {program.name: self.object.fd(program) for program in self.object.programs})
 
     def holds(self, target: str | None) -> bool:
         """Whether one of its programs is attached there."""

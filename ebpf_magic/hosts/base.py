@@ -181,13 +181,15 @@ class AgentHost:
         targets : mapping, optional
             Program -> target, where the section does not name one.
         replaces : str, optional
-            A session whose place it takes: where a target takes one program only, that one is detached first.
+            A session whose place it takes: where a target takes one program only, the programs are exchanged in its
+            link, or that one is detached first.
 
         Returns
         -------
         dict
             ``links``: list of ``program``, ``target``, ``kind``, ``detail``; ``attach_ns``; ``notes``: what was not;
-            ``gap_ns``, for how long neither was attached when the other one had to go first, else None.
+            ``gap_ns``, for how long neither was attached when the other one had to go first; 0 when they were
+            exchanged, None when both were attached meanwhile.
         """
         return self._ask("attach", session=session, targets=dict(targets or {}), replaces=replaces)
 

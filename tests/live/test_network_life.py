@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import rights
-from network import SOCKMAP, congestion, filters, known_congestion_controls, wire
+from network import SOCKMAP, as_root, congestion, filters, known_congestion_controls, wire
 from objects import empty, eventually
 
+import ebpf_magic as em
 from ebpf_magic import build
-from ebpf_magic.errors import GuardError
+from ebpf_magic.errors import AttachError, GuardError
 from ebpf_magic.hosts.base import AgentHost
+from ebpf_magic.session import Session
 
 pytestmark = pytest.mark.live
 
@@ -70,6 +72,27 @@ if sys.stdin.readline():
     link.handles[0].close()
     print("closed", flush=True)
     sys.stdin.read()
+"""
+COUNT_FRAMES = """
+ARRAY(n, u64);
+SEC("xdp") int probe(struct xdp_md *ctx)
+{
+    struct ethhdr *eth = (void *)(long)ctx->data;
+    if ((void *)(eth + 1) <= (void *)(long)ctx->data_end && eth->h_proto == 0xb588)
+        COUNT(n, 0);
+    return XDP_PASS;
+}
+"""
+SEND_FRAMES = """
+import select, socket, sys
+link = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+link.bind((sys.argv[1], 0))
+sent = 0
+while not select.select([sys.stdin], [], [], 0.002)[0]:
+    sent += link.send(bytes([255] * 6 + [2, 0, 0, 0, 0, 1, 0x88, 0xb5]) + bytes(50)) == 64
+    if sent == 1:
+        print("begun", flush=True)
+print(sent)
 """
 SOCKMAP_CELL = f'#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\n{SOCKMAP}char LICENSE[] SEC("license") = "GPL";'
 
@@ -204,3 +227,47 @@ def test_a_qdisc_of_one_namespace_is_not_that_of_another() -> None:
     """Interface 1 is in every namespace: the doctor's there must not make a session forget its own."""
     said = rights.output(sys.executable, "-c", TWO_NAMESPACES.format(root=str(ROOT)))
     assert said.split("\n") == ["True", "False", ""]
+
+
+@pytest.mark.needs("xdp")
+@pytest.mark.parametrize("mtu", [1500, 9000], ids=["driver", "generic"])
+def test_an_xdp_cell_that_runs_again_misses_no_frame_and_sees_none_twice(mtu: int) -> None:
+    options = {"on": rights.host_name(), "attach": {"probe": "xdp:em-n0"}, "allow_change": True}
+    command = [*rights.prefix(), sys.executable, "-c", SEND_FRAMES, "em-n1"]
+    with wire("em-n"):
+        as_root(f"ip link set em-n0 mtu {mtu} && ip link set em-n1 mtu {mtu}")
+        sessions = [em.run(COUNT_FRAMES, "again", **options)]  # type: ignore[arg-type]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as sender:
+            assert sender.stdout is not None
+            assert sender.stdout.readline() == "begun\n"
+            for number in range(5):
+                sessions.append(em.run(f"{COUNT_FRAMES}// {number}\n", "again", **options))  # type: ignore[arg-type]
+            said, _ = sender.communicate("\n")
+        assert [session.state for session in sessions] == ["stopped"] * 5 + ["running"]
+        assert [session.gap_ns for session in sessions] == [None, 0, 0, 0, 0, 0]  # type: ignore[union-attr]
+
+        def seen() -> list[int]:
+            return [int(session.maps["n"].df()["value"].sum()) for session in sessions]  # type: ignore[union-attr]
+
+        assert eventually(lambda: sum(seen()) == int(said)), (said, seen())
+        em.stop_all()
+        assert "xdp" not in as_root("ip link show em-n0")
+
+
+@pytest.mark.needs("xdp")
+def test_a_cell_that_cannot_follow_gives_the_link_back() -> None:
+    """What it took over before its other program was refused goes on with the program it had."""
+    options = {"on": rights.host_name(), "allow_change": True}
+    bad = 'SEC("tracepoint/syscalls/sys_enter_getpidd") int then(void *ctx) { return 0; }'
+    with wire("em-n"):
+        attach = {"probe": "xdp:em-n0"}
+        first = em.run(COUNT_FRAMES, "again", attach=attach, **options)  # type: ignore[arg-type]
+        assert isinstance(first, Session)
+        with pytest.raises(AttachError, match="no such tracepoint"):
+            em.run(COUNT_FRAMES + bad, "again", attach=attach, **options)  # type: ignore[arg-type]
+        assert first.state == "running"
+        send = SEND_FRAMES.replace("not select.select([sys.stdin], [], [], 0.002)[0]", "sent < 5")
+        rights.output(sys.executable, "-c", send, "em-n1")
+        assert eventually(lambda: first.maps["n"].df()["value"].sum() == 5)
+        first.stop()
+        assert "xdp" not in as_root("ip link show em-n0")

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Callable
 
 from .. import bpf_links, kinds
 from ..fault import Fault
 from .handles import Context, Handle, KernelLink, Link, LinkFd, close_all
+from .links import Held, OwnLink, TakenOver
 
 if TYPE_CHECKING:
     from ..declared import Program
 
-__all__ = ["Context", "Handle", "KernelLink", "Link", "attach", "destroy", "lost", "missed"]
+__all__ = ["Context", "Handle", "Held", "KernelLink", "Link", "attach", "destroy", "keep", "lost", "missed", "to_take"]
 
 _MISSED = {
     **dict.fromkeys(("kprobe", "kretprobe", "ksyscall", "kretsyscall"), bpf_links.kprobe_missed),
     **dict.fromkeys(("kprobe.multi", "kretprobe.multi"), bpf_links.kprobe_multi_missed),
 }
+# Where one program at a time can be attached and the kernel exchanges it in a link. Not in struct_ops tables before
+# v6.4, nor in the packet filter's links.
+_EXCHANGED = frozenset({"xdp", "flow_dissector"})
 Attacher = Callable[[Context, "Program", str], "list[Handle]"]
 
 
@@ -34,11 +38,17 @@ def attach(context: Context, program: Program, target: str | None) -> Link:
             f"Name one: --attach {program.name}={kind.example}.",
             program=program.name,
         )
+    place = f"{kind.prefix}:{target}" if kind.prefix else target
+    held = context.held.get((program.kind, place))
+    if held is not None:
+        return Link(
+            program.name, place, program.kind, [TakenOver(held, context.library.bpf_program__fd(program.pointer))]
+        )
     home, _, name = kind.attacher.partition(".")  # imported when it is needed: most cells need one
     attacher: Attacher = getattr(importlib.import_module(f".{home}", __name__), name)
     handles = attacher(context, program, target)
     detail = ", ".join(handle.detail for handle in handles if isinstance(handle, LinkFd))
-    return Link(program.name, f"{kind.prefix}:{target}" if kind.prefix else target, program.kind, handles, detail)
+    return Link(program.name, place, program.kind, handles, detail)
 
 
 def _without_prefix(program: Program, kind: kinds.Kind, target: str) -> str:
@@ -57,6 +67,24 @@ def _without_prefix(program: Program, kind: kinds.Kind, target: str) -> str:
             target=target,
         )
     return target
+
+
+def to_take(group: Iterable[Link], prog_fds: Mapping[str, int]) -> dict[tuple[str, str], Held]:
+    """Give what of a session's links the one that replaces it can take over, for `Context.held`."""
+    return {
+        (link.kind, link.target): Held(handle, prog_fds[link.program])
+        for link in group
+        for handle in link.handles
+        if link.kind in _EXCHANGED and isinstance(handle, OwnLink) and handle.fd >= 0
+    }
+
+
+def keep(group: Iterable[Link]) -> bool:
+    """Take for good what was taken over; whether anything was."""
+    taken = [handle for link in group for handle in link.handles if isinstance(handle, TakenOver)]
+    for handle in taken:
+        handle.keep()
+    return bool(taken)
 
 
 def missed(group: Iterable[Link]) -> dict[str, int | None]:

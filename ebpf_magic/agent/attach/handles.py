@@ -14,6 +14,7 @@ from ..libbpf import Library
 
 if TYPE_CHECKING:
     from ..objects import LoadedMap
+    from .links import Held
 
 _THREADS = 64
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "s390x": 356, "ppc64le": 365}.get(platform.machine(), 283)
@@ -98,10 +99,11 @@ class LinkFd:
 
 
 class Context(NamedTuple):
-    """What attaching a program may need beside it: libbpf, and the session's maps by name."""
+    """What attaching a program may need beside it: libbpf, the session's maps by name, and what it may take over."""
 
     library: Library
     maps: Mapping[str, LoadedMap]
+    held: Mapping[tuple[str, str], Held] = {}  # by kind and target, see `Link`
 
 
 class Link(NamedTuple):
