@@ -115,12 +115,24 @@ def test_a_program_that_sleeps_reads_memory_that_may_have_to_be_fetched(agent_ho
     assert b"em-puts\0" in [bytes(keys[at : at + 8]) for at in range(0, len(keys), 8)]
 
 
+KILLED = """
+import os, time
+me = os.getpid()
+print(me, flush=True)
+os.getppid()
+if os.fork() == 0:
+    time.sleep(0.3)
+    os.kill(me, 9)
+    os._exit(0)
+while True: os.getppid()
+"""
+
+
 @pytest.mark.needs("uprobe")
 def test_a_process_that_ends_while_its_uprobe_is_attached(agent_host: AgentHost) -> None:
     loaded = agent_host.load(counting("uprobe/libc.so.6:getppid"), session="s", name="test")
     agent_host.attach("s")
-    endless = "import os\nprint(os.getpid(), flush=True)\nwhile True: os.getppid()"
-    first = int(said(agent_host, f"timeout -s KILL 2 python3 -I -S -c '{endless}' || true").split()[0])
+    first = int(said(agent_host, f"python3 -I -S -c '{KILLED}' || true").split()[0])
     second = calls(agent_host)
     agent_host.detach("s")
     assert counts(loaded)[first] > 0
