@@ -24,6 +24,7 @@ from ebpf_magic.agent.wire import Channel
 from ebpf_magic.errors import AgentError, AgentTimeoutError, EbpfMagicError, VerifierError
 from ebpf_magic.hosts import replies
 from ebpf_magic.hosts.base import AgentHost
+from ebpf_magic.hosts.handles import MapHandle, WireMap
 
 HELLO: dict[str, Any] = {
     "id": 1,
@@ -189,6 +190,15 @@ def test_entries_that_do_not_fill_their_bytes_are_refused(change: dict[str, Any]
             loaded.maps["counts"].read()
 
 
+def test_entries_without_a_byte_cannot_be_many() -> None:
+    rows = [{**MAP, "key_size": 0, "value_size": 0}]
+    answer = {**SNAPSHOT, "count": 1 << 50, "key_bytes": 0, "value_bytes": 0}
+    with host(frame(numbered({**LOADED, "maps": rows})), frame(numbered(answer, 3))) as agent:
+        loaded = agent.load(b"", session="s", name="n")
+        with pytest.raises(AgentError, match="do not fill 0 bytes of keys"):
+            loaded.maps["counts"].read()
+
+
 @pytest.mark.parametrize("change", [{"key_size": 1 << 40}, {"value_size": -8}, {"type_id": "hash"}, {"name": 3}])
 def test_a_map_of_impossible_size_is_refused(change: dict[str, Any]) -> None:
     with host(frame(numbered({**LOADED, "maps": [{**MAP, **change}]}))) as agent, pytest.raises(AgentError):
@@ -331,6 +341,23 @@ CALLS: dict[str, Callable[[AgentHost], object]] = {
     "find": lambda agent: agent.find("tracepoint", "*"),
     "format": lambda agent: agent.tracepoint_format("c", "n"),
 }
+MAP_CALLS: dict[str, Callable[[MapHandle], object]] = {
+    "read": lambda handle: handle.read(),
+    "update": lambda handle: handle.update(bytes(4), bytes(8), 1),
+    "delete": lambda handle: handle.delete(bytes(4), 1),
+    "clear": lambda handle: handle.clear(),
+    "poke": lambda handle: handle.poke(0, bytes(4)),
+    "contains": lambda handle: in_agent(handle).contains(bytes(8), 1),
+    "lookup": lambda handle: in_agent(handle).lookup("1"),
+    "memory": lambda handle: in_agent(handle).memory(0, 8),
+    "pin": lambda handle: in_agent(handle).add_pin("/x"),
+    "unpin": lambda handle: in_agent(handle).remove_pin("/x"),
+}
+
+
+def in_agent(handle: MapHandle) -> WireMap:
+    assert isinstance(handle, WireMap)
+    return handle
 
 
 def near_miss(shape: Any) -> st.SearchStrategy[Any]:
@@ -356,6 +383,21 @@ def test_any_answer_is_checked_or_refused(verb: str, data: st.DataObject) -> Non
     with host(frame(numbered(header), payload)) as agent:
         try:
             CALLS[verb](agent)
+        except EbpfMagicError:
+            return
+        replies.check(verb, header, len(payload))
+
+
+@pytest.mark.parametrize("verb", MAP_CALLS)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_any_answer_on_a_map_is_checked_or_refused(verb: str, data: st.DataObject) -> None:
+    header = data.draw(near_miss(replies._SHAPES.get(verb, {})))
+    payload = data.draw(st.binary(max_size=40))
+    with host(frame(numbered(LOADED)), frame(numbered(header, 3), payload)) as agent:
+        handle = agent.load(b"", session="s", name="n").maps["counts"]
+        try:
+            MAP_CALLS[verb](handle)
         except EbpfMagicError:
             return
         replies.check(verb, header, len(payload))
