@@ -341,11 +341,11 @@ class TestHotReload:
 
 class TestGuard:
     def test_for_stops_by_itself_and_the_data_stay(self) -> None:
-        session = em.run(GETPPID, name="short", for_s=0.5)
+        session = em.run(GETPPID, name="short", for_s=3)
         work()
         assert session.state == "running"
         assert eventually(lambda: session.state == "stopped")
-        assert "0.5" in session.message
+        assert "after 3 s" in session.message
         assert session.maps["counts"].df().loc[os.getpid(), "value"] == 23
 
     def test_program_that_takes_too_much_is_detached(self) -> None:
@@ -360,7 +360,7 @@ class TestGuard:
             work(1000)
             return session.state == "stopped"
 
-        assert eventually(over, 20)
+        assert eventually(over)
         assert "--max-cpu" in session.message
 
     def test_program_that_changes_behaviour_needs_to_be_allowed(self) -> None:
