@@ -109,7 +109,9 @@ def _kernel_objects() -> set[str]:
     found = set()
     for what in ("programs", "maps"):
         for row in objects[what]:
-            held = not row["pids"] or any(pid in family for pid, _ in row["pids"])
+            # What systemd and container runtimes attach to cgroups, at any time, is held by no process either.
+            is_strange = not row["name"] or row["name"].startswith("sd_")
+            held = any(pid in family for pid, _ in row["pids"]) or not (row["pids"] or is_strange)
             if held and (what, row["id"]) not in _there_at_first():
                 found.add(f"{what[:-1]} {row['id']} {row['name']}")
     return found | _links(family)
