@@ -16,7 +16,7 @@ from objects import empty, eventually
 
 import ebpf_magic as em
 from ebpf_magic import build
-from ebpf_magic.errors import AttachError, GuardError
+from ebpf_magic.errors import AgentTimeoutError, AttachError, GuardError
 from ebpf_magic.hosts.base import AgentHost
 from ebpf_magic.session import Session
 
@@ -158,8 +158,8 @@ def are_gone(pids: list[int]) -> bool:
 
 
 @pytest.mark.needs("tc")
-@pytest.mark.parametrize("killed", [True, False], ids=["killed", "closed"])
-def test_filters_of_the_classic_hook_go_with_the_agent(start_host: Callable[..., AgentHost], killed: bool) -> None:
+@pytest.mark.parametrize("ending", ["killed", "given up", "closed"])
+def test_filters_of_the_classic_hook_go_with_the_agent(start_host: Callable[..., AgentHost], ending: str) -> None:
     """No link holds them: two of one session, one of another, and the qdisc that was made for them."""
     host = start_host()
     with wire("em-q"):
@@ -170,8 +170,13 @@ def test_filters_of_the_classic_hook_go_with_the_agent(start_host: Callable[...,
         assert [f"pref {number}" in there for number in (3, 4, 5)] == [True] * 3
         waiting = keepers(host.info.pid)
         assert len(waiting) == 3
-        if killed:
+        if ending == "killed":
             rights.kill(host.info.pid, signal.SIGKILL)
+        elif ending == "given up":
+            host.deadline_s = 0.3
+            rights.kill(host.info.pid, signal.SIGSTOP)
+            with pytest.raises(AgentTimeoutError):
+                host.status()
         else:
             host.close()
         assert eventually(lambda: filters("em-q0") == "" and are_gone(waiting), seconds=60)
