@@ -226,7 +226,7 @@ def test_an_interface_that_goes_away(section: str, target: str, value: int) -> N
 @pytest.mark.needs("cgroup_skb")
 def test_a_cgroup_that_goes_away() -> None:
     root = cgroup_root()
-    as_root(f"mkdir {root}/em-gone")
+    as_root(f"mkdir -p {root}/em-gone")
     source = 'SEC("cgroup_skb/egress") int probe(void *ctx) { return 1; }'
     options = {"attach": {"probe": "cgroup:em-gone"}, "allow_change": True}
     session = em.run(source, "goes", on=rights.host_name(), **options)
@@ -397,7 +397,7 @@ def test_every_section_of_cgroups(agent_host: AgentHost) -> None:
     """All of them at once, in a cgroup without processes."""
     root = cgroup_root()
     programs = [f'SEC("{name}") int p{at}(void *ctx) {{ return 1; }}' for at, name in enumerate(CGROUP_SECTIONS)]
-    as_root(f"mkdir {root}/em-all")
+    as_root(f"mkdir -p {root}/em-all")
     try:
         agent_host.load(compile_object("\n".join(programs)), session="s", name="test", allow_change=True)
         links = agent_host.attach("s", {f"p{at}": "em-all" for at in range(len(programs))})["links"]
