@@ -225,13 +225,13 @@ class Map(SpecialKinds):
             self._handle.update(keys, values, count)
 
     @checked
-    def delete(self, keys: Iterable[Any]) -> int:
+    def delete(self, keys: Any) -> int:
         """Delete entries by key; keys that are not there are passed over.
 
         Parameters
         ----------
-        keys : iterable
-            Keys as the index of :meth:`df` holds them: a number or text, a tuple for a struct, or an Index.
+        keys : iterable or one key
+            Keys as the index of :meth:`df` holds them: a number or text, a tuple for a struct, or an Index of them.
 
         Returns
         -------

@@ -145,6 +145,8 @@ def test_update_delete_clear_and_drain() -> None:
         assert counts.drain()["value"].to_dict() == {1: 10, 3: 30}
         assert counts.df().empty
         counts.update(frame)
+        assert counts.delete(frame.index[0]) == 1  # one key stands for itself
+        assert counts.df()["value"].to_dict() == {2: 20, 3: 30}
         counts.clear()
         assert counts.df().empty
         session.run("nothing")
