@@ -19,11 +19,13 @@ from ebpf_magic.hosts.local import local, sudo
 
 pytestmark = pytest.mark.live
 
-# Imports first: an ordinary user may not be allowed to read the interpreter's folder.
+# Imports first: an ordinary user may not be allowed to read the interpreter's folder, or this one.
 DROP = """
-import ctypes, os, sys; sys.path.append({folder!r})
+import ctypes, importlib, os, pkgutil, subprocess, sys, traceback; sys.path.append({folder!r})
+import agent
+for module in pkgutil.walk_packages(agent.__path__, "agent."):
+    importlib.import_module(module.name)
 from agent.__main__ import main
-from agent import calibrate, features, kernel_list
 CAPABILITIES = {capabilities}
 libc = ctypes.CDLL(None)
 libc.prctl(8, 1, 0, 0, 0)  # PR_SET_KEEPCAPS

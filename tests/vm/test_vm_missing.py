@@ -216,7 +216,7 @@ def _links() -> Iterator[str]:
             yield f"/proc/self/fd/{fd}"
 
 
-@pytest.mark.parametrize("memory_mb", [80, 96])
+@pytest.mark.parametrize("memory_mb", [80, 104])
 def test_a_guest_with_far_too_little_memory(kernel: kernels.Kernel, memory_mb: int) -> None:
     """It looks by itself, before it starts an agent that it could only read over and over; if it comes so far."""
     with pytest.raises(NoHostError) as caught:
