@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import resource
 import signal
 import socket
 import stat
@@ -12,6 +13,8 @@ from types import FrameType
 
 from .server import serve
 from .wire import Channel
+
+_MAX_FILES = 1 << 16  # each map, program and link is one; and a plain user's limit is often 1,024
 
 
 def main(shell: bool = False) -> int:
@@ -26,6 +29,10 @@ def main(shell: bool = False) -> int:
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGHUP, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MAX_FILES if hard == resource.RLIM_INFINITY else min(_MAX_FILES, hard)
+    if most > soft != resource.RLIM_INFINITY:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     # Away from 0 to 2, so that no later open() ends up there and nothing printed ends up in the protocol.
     fd = os.dup(0)
     null = os.open(os.devnull, os.O_RDWR)

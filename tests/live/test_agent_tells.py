@@ -204,6 +204,12 @@ def test_a_list_that_fits_no_answer_comes_in_pages(agent_host: AgentHost) -> Non
         agent_host.close_session(f"s{number}")
 
 
+def test_it_may_hold_many_maps_where_its_user_may_open_few_files(agent_host: AgentHost) -> None:
+    lines = Path(f"/proc/{agent_host.info.pid}/limits").read_text().splitlines()
+    soft, hard = next(line.split()[3:5] for line in lines if line.startswith("Max open files"))
+    assert soft == hard or int(soft) >= 1 << 16
+
+
 def test_mounts_of_the_agent_are_its_own(agent_host: AgentHost) -> None:
     def mounts() -> list[str]:
         lines = Path("/proc/self/mounts").read_text().splitlines()
