@@ -256,8 +256,6 @@ def _checked(cflags: Sequence[str]) -> list[str]:
 
 def _include_flags(folders: Sequence[str]) -> list[str]:
     """Return the flags for folders of headers; raises `UsageError` for one that is not there."""
-    if isinstance(folders, str):
-        raise UsageError(f"include={folders!r}", "it is a list of folders", f"Such as include=[{folders!r}].")
     found = [os.path.abspath(os.path.expanduser(folder)) for folder in folders]
     for folder in found:
         if not os.path.isdir(folder):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import rights
+from working import told
 
 import ebpf_magic as em
 from ebpf_magic.errors import AttachError, EbpfMagicError
@@ -37,9 +38,8 @@ def run(cell: str, name: str, **options: object) -> Session:
 
 def added(session: Session) -> int:
     """Call getppid() 23 times; what that added."""
-    said: list[str] = []
-    session.agent_host.sh(WORK, on_output=said.append)
-    return int(session.maps["sums"].df()["value"][int("".join(said))])
+    pid = int(told(session.agent_host, WORK))
+    return int(session.maps["sums"].df()["value"][pid])
 
 
 @pytest.mark.parametrize(

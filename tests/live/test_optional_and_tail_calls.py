@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import rights
+from working import told
 
 import ebpf_magic as em
 from ebpf_magic.errors import (
@@ -39,9 +40,7 @@ def run(cell: str, name: str = "cell", **options: object) -> Session:
 
 def work(session: Session) -> int:
     """Call getppid() 23 times; the process that did."""
-    said: list[str] = []
-    session.agent_host.sh(WORK, on_output=said.append)
-    return int("".join(said))
+    return int(told(session.agent_host, WORK))
 
 
 # --optional

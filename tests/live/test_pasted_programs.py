@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import rights
+from working import told
 
 import ebpf_magic as em
 from ebpf_magic.card import CardFeed
@@ -39,9 +40,7 @@ def run(cell: str, name: str = "cell", **options: object) -> Session:
 
 def work(session: Session) -> int:
     """Call getppid() and getpgid() 23 times each; the process that did."""
-    said: list[str] = []
-    session.agent_host.sh(WORK, on_output=said.append)
-    return int("".join(said))
+    return int(told(session.agent_host, WORK))
 
 
 def refused(cell: str, **options: object) -> EbpfMagicError:

@@ -1,4 +1,4 @@
-"""Work that goes on where a host's programs run until it is told to end, in Python, and says when it is ready."""
+"""Work where a host's programs run: a command and what it says, and what goes on until told to end."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from typing import Any
 from objects import eventually
 
 from ebpf_magic.hosts.base import AgentHost
+
+
+def told(host: AgentHost, command: str) -> str:
+    """Run a command; what it says."""
+    said: list[str] = []
+    host.sh(command, on_output=said.append)
+    return "".join(said)
+
 
 # For `children(count, name)`: processes of a name of their own, which end with the one that made them.
 _HELP = """
